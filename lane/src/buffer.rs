@@ -71,7 +71,7 @@ fn size_class(capacity: usize) -> Option<usize> {
 }
 
 /// A buffer of exactly `len` bytes, aligned to [`PART_ALIGNMENT`].
-pub struct AlignedBuffer {
+pub(crate) struct AlignedBuffer {
     /// `None` only while it is being dropped.
     allocation: Option<Allocation>,
     len: usize,
@@ -79,7 +79,7 @@ pub struct AlignedBuffer {
 
 impl AlignedBuffer {
     /// A buffer with any content.
-    pub fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         let is_kept = (SMALLEST_KEPT_BYTES / 2..=LARGEST_KEPT_BYTES).contains(&len);
         let capacity = if is_kept {
             len.next_power_of_two().max(SMALLEST_KEPT_BYTES)
@@ -104,7 +104,7 @@ impl AlignedBuffer {
 
     /// Its bytes, to be written.
     #[inline]
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         // SAFETY: `data` points to at least `len` initialised bytes that only `self` owns.
         unsafe { std::slice::from_raw_parts_mut(self.data(), self.len) }
     }

@@ -60,7 +60,7 @@ mod unflushed;
 mod wait;
 mod watched;
 
-pub use buffer::{AlignedBuffer, PART_ALIGNMENT, aligned_copy};
+pub use buffer::{PART_ALIGNMENT, aligned_copy};
 pub use connection::{Closed, Connection, ConnectionId, Handler, Urgency};
 pub use frame::{Decoder, Frame, FrameError, encode_head, encode_whole};
 pub use payload::{Payload, PayloadPart, PayloadParts, align_up};

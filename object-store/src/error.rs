@@ -1,5 +1,6 @@
 //! Failures of the store as a whole. Those of single operations are beside their types.
 
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
@@ -29,4 +30,15 @@ pub enum StoreOpenError {
         /// The backend.
         backend: &'static str,
     },
+}
+
+/// An error with all its causes, for people.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

@@ -25,16 +25,16 @@
 //!   may seal or abort it.
 //! - `OBJ-2 (no-overlap)`: extents are aligned, within the arena, and never overlap.
 //! - `OBJ-3 (sealed-is-immutable)`: the bytes of a sealed object never change.
-//! - `OBJ-4 (readers-pin)`: an object with readers stays in memory, where it is.
+//! - `OBJ-4 (readers-pin)`: an object with readers stays where they read it: in memory, or in its file.
 //! - `OBJ-5 (no-leak)`: every allocated byte belongs to an object, or to page work under way; a
 //!   freed object that nothing uses is gone.
 //! - `OBJ-6 (files-are-counted)`: a spill file exists exactly as long as it is being written or an
-//!   object needs it, and their total keeps within the limit.
+//!   object needs it, and their total keeps within the limit, whether objects were spilled or created there.
 //! - `OBJ-7 (gone-client-leaves-nothing)`: a client that is gone holds no reference, no half-made
 //!   object and no place in a queue.
 //! - `OBJ-8 (every-request-answered)`: a request that was told to wait gets exactly one answer,
 //!   unless it was cancelled or its client is gone.
-//! - `OBJ-9 (fifo)`: creates get room in the order in which they came, and so do restores.
+//! - `OBJ-9 (fifo)`: creates get room, or leave to be made on the disk, in the order in which they came, and so do restores.
 //! - `OBJ-10 (classes-add-up)`: totals and orders agree with the objects.
 //! - `OBJ-11 (only-corrupt-is-lost)`: a spilled object is lost when its bytes are wrong, and never because they could not be
 //!   read or because there is no room for them.
@@ -55,11 +55,11 @@ pub mod ranges;
 
 pub use arena::{Arena, ArenaError, ArenaHandle, sweep_stale};
 pub use checksum::checksum64;
-pub use client::{ArenaMap, SpilledObject, SpilledReadError, WritableRange};
+pub use client::{ArenaMap, WritableRange};
 pub use config::{ArenaBackend, StoreConfig, default_capacity_bytes};
 pub use core::{
-    ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason, ObjectInfo,
-    ObjectLocation, ObjectState, ReleaseError, RestoreFailure, SealError, SpillSlot, StoreFull,
+    BytesAt, ClientId, CreateAnswer, CreateError, FileLocation, GetAnswer, GetError, GoneReason,
+    ObjectInfo, ObjectLocation, ObjectState, ReleaseError, RestoreFailure, SealError, StoreFull,
     StoreReply, StoreStats, WaitingRequest,
 };
 pub use error::StoreOpenError;

@@ -41,7 +41,8 @@
 //! store.seal(writer, oid)?;
 //!
 //! // The reader was waiting: its answer came through `notify`.
-//! let StoreReply::Got { result: Ok(place), .. } = replies.recv()? else { unreachable!() };
+//! let StoreReply::Got { result: Ok(at), .. } = replies.recv()? else { unreachable!() };
+//! let (arena, place) = store.map_for_reading(at)?;
 //! // SAFETY: the reader holds a reference, which is given back below, when the range is gone.
 //! let object = unsafe { SealedRange::new(arena, place.offset, place.len, ()) }?;
 //! assert_eq!(&*object, b"hello");
@@ -62,6 +63,7 @@
 )]
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -72,9 +74,9 @@ use crate::arena::{Arena, ArenaError, ArenaHandle, NamedArena, ProcessLocalArena
 use crate::client::ArenaMap;
 use crate::config::{ArenaBackend, StoreConfig};
 use crate::core::{
-    ClientId, CreateAnswer, CreateError, Extent, GetAnswer, GetError, ObjectInfo, ObjectLocation,
-    ObjectState, ObjectTable, ReleaseError, SealError, SpillSlot, StoreEffect, StoreReply,
-    StoreStats, TableConfig,
+    BytesAt, ClientId, CreateAnswer, CreateError, Extent, FileLocation, GetAnswer, GetError,
+    ObjectInfo, ObjectLocation, ObjectState, ObjectTable, ReleaseError, SealError, StoreEffect,
+    StoreReply, StoreStats, TableConfig,
 };
 use crate::error::StoreOpenError;
 use crate::io::{
@@ -153,12 +155,6 @@ impl NodeStore {
         self.arena.handle()
     }
 
-    /// The arena, for transfers between nodes: bytes of objects that are being created are
-    /// written to it, those of objects that are held by a get are read from it.
-    pub fn arena(&self) -> &ArenaMap {
-        &self.map
-    }
-
     /// See [`ObjectTable::create`].
     pub fn create(
         &mut self,
@@ -216,6 +212,8 @@ impl NodeStore {
         self.drive(|table| match done.0 {
             IoOutcome::SpillWritten { file, result } => table.spill_written(file, result),
             IoOutcome::ObjectRestored { oid, result } => table.object_restored(oid, result),
+            IoOutcome::FileCreated { file, result } => table.file_created(file, result),
+            IoOutcome::ObjectChecked { oid, result } => table.object_checked(oid, result),
             IoOutcome::PagesPopulated { extent } => table.pages_populated(extent),
             IoOutcome::PagesDiscarded { extent } => table.pages_discarded(extent),
         });
@@ -228,10 +226,45 @@ impl NodeStore {
         self.drive(|table| table.on_tick(elapsed));
     }
 
-    /// The file that holds a spilled object. It stays as long as the object is not freed.
-    pub fn spill_file(&self, slot: SpillSlot) -> Option<std::path::PathBuf> {
-        let folder = self.spill_folder.as_ref()?;
-        Some(folder.path_of(slot))
+    /// The file of an object that is read or written on the disk: clients map it. It stays as long as they hold the object.
+    ///
+    /// # Panics
+    /// For a place that the store did not give.
+    pub fn file_of(&self, place: FileLocation) -> PathBuf {
+        let folder = self.spill_folder.as_ref();
+        let folder = folder.expect("without a spill folder nothing lies in files");
+        folder.path_of(place.file)
+    }
+
+    /// What this process maps to write an object that it creates, and where in it the object lies.
+    ///
+    /// # Errors
+    /// When the file of one on the disk cannot be mapped.
+    pub fn map_for_writing(&self, at: BytesAt) -> Result<(ArenaMap, ObjectLocation), ArenaError> {
+        self.map_of(at, ArenaMap::of_new_file)
+    }
+
+    /// What this process maps to read an object that it holds, and where in it the object lies.
+    ///
+    /// # Errors
+    /// When the file of one on the disk cannot be mapped.
+    pub fn map_for_reading(&self, at: BytesAt) -> Result<(ArenaMap, ObjectLocation), ArenaError> {
+        self.map_of(at, ArenaMap::of_sealed_file)
+    }
+
+    fn map_of(
+        &self,
+        at: BytesAt,
+        map_file: impl FnOnce(&Path) -> Result<ArenaMap, ArenaError>,
+    ) -> Result<(ArenaMap, ObjectLocation), ArenaError> {
+        match at {
+            BytesAt::Arena(place) => Ok((self.map.clone(), place)),
+            BytesAt::File(place) => {
+                let map = map_file(&self.file_of(place))?;
+                let FileLocation { offset, len, .. } = place;
+                Ok((map, ObjectLocation { offset, len }))
+            }
+        }
     }
 
     /// Whether the object's bytes can be had from this node.
@@ -287,6 +320,20 @@ impl NodeStore {
             StoreEffect::RestoreObject { oid, slot, offset } => {
                 let place = self.being_restored(offset, slot.len);
                 self.files.submit(IoJob::RestoreObject { oid, slot, place });
+            }
+            StoreEffect::CreateFile { file, len } => {
+                self.files.submit(IoJob::CreateFile { file, len });
+            }
+            StoreEffect::CheckObject {
+                oid,
+                place,
+                checksum,
+            } => {
+                self.files.submit(IoJob::CheckObject {
+                    oid,
+                    place,
+                    checksum,
+                });
             }
             StoreEffect::DeleteSpillFile { file } => {
                 self.files.submit(IoJob::DeleteSpillFile { file });
@@ -362,7 +409,7 @@ fn open_spill_folder(config: &StoreConfig) -> Result<Option<SpillFolder>, StoreO
         fraction: config.min_free_disk_fraction,
         bytes: config.min_free_disk_bytes,
     };
-    let open = |path: &std::path::PathBuf| {
+    let open = |path: &PathBuf| {
         SpillFolder::open(path, min_free).map_err(|source| StoreOpenError::SpillFolder {
             path: path.clone(),
             source,

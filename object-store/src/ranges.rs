@@ -31,7 +31,9 @@
 //! that get the file at all run as the same user, who could as well attach a debugger. Hence
 //! - a reader decides nothing twice from the same bytes where memory safety depends on it: lengths are copied, then checked,
 //!   then used;
-//! - nobody can make a mapping fault: memory files are sealed against shrinking, and that is checked before they are mapped.
+//! - nobody can make a mapping fault: memory files are sealed against shrinking, and that is checked before they are mapped. Files
+//!   on the disk cannot be sealed: whoever may cut them, or a disk that fails, can end the processes that read them. They are read
+//!   in as a whole before a value is made of them, so that a disk that fails is an error.
 #![allow(
     unsafe_code,
     reason = "slices of shared memory; the argument is in the module's documentation"
@@ -41,7 +43,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::ops::{Deref, Range};
 
-use crate::arena::ArenaError;
+use crate::arena::{ArenaError, check_range};
 use crate::client::{ArenaMap, WritableRange};
 
 /// A range that is being written: of an object that is being created, or read back from disk. See the [module](self).
@@ -267,6 +269,23 @@ impl<P> SealedRange<P> {
     /// What keeps the object.
     pub fn pin(&self) -> &P {
         &self.pin
+    }
+
+    /// Whether touching the bytes may have to wait for a disk.
+    pub fn is_on_disk(&self) -> bool {
+        self.arena.is_on_disk()
+    }
+
+    /// Waits until these bytes of the object are read from the disk, if it lies on one. A disk that fails is an error here; where
+    /// it fails a process that only touches the bytes, the system ends that process.
+    ///
+    /// # Errors
+    /// When the disk does not give them, or the object does not have them.
+    pub fn read_in(&self, bytes: Range<usize>) -> Result<(), ArenaError> {
+        let object = self.range.len() as u64;
+        let bytes = check_range(bytes.start as u64, bytes.len() as u64, object)?;
+        let start = self.range.start + bytes.start;
+        self.arena.read_in(&(start..start + bytes.len()))
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use aktis_common::ids::{ObjectId, WorkerId};
 use aktis_object_store::{
-    ArenaBackend, ArenaMap, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, GoneReason,
-    IoDone, NodeStore, ObjectLocation, ObjectState, SpilledObject, SpilledReadError, StoreConfig,
+    ArenaBackend, ArenaMap, BytesAt, ClientId, CreateAnswer, CreateError, GetAnswer, GetError,
+    GoneReason, IoDone, NodeStore, ObjectLocation, ObjectState, SealedRange, StoreConfig,
     StoreReply,
 };
 use ranges::{creating, sealed, write};
@@ -91,9 +91,9 @@ impl Node {
         }
     }
 
-    fn create(&mut self, oid: ObjectId, len: u64) -> Result<ObjectLocation, CreateError> {
+    fn create(&mut self, oid: ObjectId, len: u64) -> Result<BytesAt, CreateError> {
         match self.store.create(WRITER, oid, OWNER, len, true)? {
-            CreateAnswer::Created(place) => Ok(place),
+            CreateAnswer::Created(place) => Ok(BytesAt::Arena(place)),
             CreateAnswer::Pending => loop {
                 match self.next_reply() {
                     StoreReply::Created {
@@ -111,15 +111,26 @@ impl Node {
 
     fn put(&mut self, value: &[u8]) -> Result<ObjectId, CreateError> {
         let oid = ObjectId::for_put();
-        let place = self.create(oid, value.len() as u64)?;
-        write(&self.arena, place.offset, &[value]).unwrap();
+        let at = self.create(oid, value.len() as u64)?;
+        match at {
+            BytesAt::Arena(place) => write(&self.arena, place.offset, &[value]).unwrap(),
+            BytesAt::File(_) => {
+                let (file, place) = self.store.map_for_writing(at).unwrap();
+                write(&file, place.offset, &[value]).unwrap();
+            }
+        }
         self.store.seal(WRITER, oid).unwrap();
         Ok(oid)
     }
 
     fn get(&mut self, oid: ObjectId) -> Result<Vec<u8>, GetError> {
-        let place = match self.store.get(READER, oid)? {
-            GetAnswer::Ready(place) => place,
+        Ok(self.hold(oid)?.to_vec())
+    }
+
+    /// The bytes of an object, where they lie. The reference is the test's to release.
+    fn hold(&mut self, oid: ObjectId) -> Result<SealedRange<()>, GetError> {
+        let at = match self.store.get(READER, oid)? {
+            GetAnswer::Ready(at) => at,
             GetAnswer::Pending | GetAnswer::Restoring => loop {
                 match self.next_reply() {
                     StoreReply::Got {
@@ -133,9 +144,16 @@ impl Node {
                 }
             },
         };
-        Ok(sealed(&self.arena, place.offset, place.len)
-            .unwrap()
-            .to_vec())
+        let range = match at {
+            BytesAt::Arena(place) => sealed(&self.arena, place.offset, place.len),
+            BytesAt::File(_) => {
+                let (file, place) = self.store.map_for_reading(at).unwrap();
+                sealed(&file, place.offset, place.len)
+            }
+        };
+        let range = range.unwrap();
+        range.read_in(0..range.len()).unwrap();
+        Ok(range)
     }
 
     fn read_and_release(&mut self, oid: ObjectId) -> Result<Vec<u8>, GetError> {
@@ -249,16 +267,110 @@ fn a_full_store_spills_to_its_limit_and_then_fails_with_sizes() {
 #[test]
 fn objects_that_are_read_cannot_be_moved_and_the_error_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let mut node = Node::new(config(16 * MIB, Some(folder.path())));
+    let mut node = Node::new(StoreConfig {
+        spill_limit_bytes: Some(13 * MIB),
+        ..config(16 * MIB, Some(folder.path()))
+    });
     let kept = node.put(&value(1, 12 * MIB)).unwrap();
     let bytes = node.get(kept).unwrap();
-    let Err(CreateError::Full(full)) = node.put(&value(2, 8 * MIB)) else {
-        panic!("no room")
+    let Err(CreateError::Full(full)) = node.put(&value(2, 14 * MIB)) else {
+        panic!("no room, neither in memory nor on the disk")
     };
     assert_eq!(full.pinned_by_readers_bytes, 12 * MIB);
     assert!(bytes == value(1, 12 * MIB));
     node.store.release(READER, kept).unwrap();
-    node.put(&value(2, 8 * MIB)).unwrap();
+    node.put(&value(2, 14 * MIB)).unwrap();
+}
+
+#[test]
+fn objects_are_made_on_the_disk_while_readers_hold_the_store() {
+    for backend in [ArenaBackend::default(), ArenaBackend::ProcessLocal] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = Node::new(StoreConfig {
+            backend,
+            ..config(16 * MIB, Some(folder.path()))
+        });
+        let held = node.put(&value(1, 12 * MIB)).unwrap();
+        let held_bytes = node.hold(held).unwrap();
+        let lengths = [0, 1, 63, 6 * MIB + 7, 8 * MIB];
+        let more: Vec<ObjectId> = (0..)
+            .zip(lengths)
+            .map(|(n, len)| node.put(&value(n, len)).unwrap())
+            .collect();
+        let views: Vec<_> = more.iter().map(|oid| node.hold(*oid).unwrap()).collect();
+        for ((n, len), view) in (0..).zip(lengths).zip(&views) {
+            assert!(**view == value(n, len), "{len} bytes");
+            assert_eq!(view.is_on_disk(), len > MIB, "{len} bytes");
+        }
+        assert!(*held_bytes == value(1, 12 * MIB));
+        let stats = node.store.stats();
+        assert_eq!((stats.spill_files, stats.mapped_objects), (2, 2));
+        assert_eq!(stats.created_on_disk_bytes, 14 * MIB + 7);
+        // They stay readable without their references, and then go with their files.
+        for oid in more.iter().chain([&held]) {
+            node.store.free(*oid);
+            node.store.release(READER, *oid).unwrap();
+        }
+        assert!(*views[4] == value(4, 8 * MIB));
+        node.turn_until("empty", |store| {
+            let stats = store.stats();
+            (stats.objects, stats.used_bytes, stats.spill_files) == (0, 0, 0)
+        });
+        let start = Instant::now();
+        while spill_files(folder.path()) > 0 {
+            assert!(start.elapsed() < DEADLINE, "files stay");
+            node.turn();
+        }
+    }
+}
+
+#[test]
+fn disk_without_room_for_an_object_is_named_beside_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::new(StoreConfig {
+        min_free_disk_fraction: 1.0,
+        min_free_disk_bytes: u64::MAX,
+        ..config(16 * MIB, Some(folder.path()))
+    });
+    let held = node.put(&value(1, 12 * MIB)).unwrap();
+    node.hold(held).unwrap();
+    let Err(error) = node.put(&value(2, 12 * MIB)) else {
+        panic!("no room")
+    };
+    let text = error.to_string();
+    for part in [
+        "the object store is full",
+        "pinned by readers 12582912",
+        "is nearly full",
+        "12582912 needed",
+        "kept free",
+        "spill_dir",
+        "object_store_memory",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.contains(folder.path().to_str().unwrap()), "{text}");
+    assert_eq!(spill_files(folder.path()), 0);
+}
+
+/// OBJ-7 (gone-client-leaves-nothing).
+#[test]
+fn file_of_a_creator_that_goes_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::new(config(16 * MIB, Some(folder.path())));
+    let held = node.put(&value(1, 12 * MIB)).unwrap();
+    node.hold(held).unwrap();
+    let at = node.create(ObjectId::for_put(), 8 * MIB).unwrap();
+    assert!(matches!(at, BytesAt::File(_)));
+    let (file, place) = node.store.map_for_writing(at).unwrap();
+    write(&file, place.offset, &[&value(2, 5 * MIB)]).unwrap();
+    node.store.client_gone(WRITER);
+    let start = Instant::now();
+    while spill_files(folder.path()) > 0 {
+        assert!(start.elapsed() < DEADLINE, "the file stays");
+        node.turn();
+    }
+    assert_eq!(node.store.stats().spill_file_bytes, 0);
 }
 
 #[test]
@@ -386,24 +498,43 @@ fn spilled_object_can_be_read_past_a_full_store() {
     let mut node = Node::new(config(16 * MIB, Some(folder.path())));
     let kept = node.put(&value(1, 12 * MIB)).unwrap();
     let held = node.put(&value(2, 12 * MIB)).unwrap();
-    node.get(held).unwrap();
-    let Err(GetError::Full { slot, .. }) = node.get(kept) else {
-        panic!("there is room for one of them only");
-    };
-    let path = node.store.spill_file(slot).unwrap();
-    let object = SpilledObject::open(&path, slot.file_offset, slot.len).unwrap();
-    let mut own = vec![0; object.len_bytes()];
-    object.read(slot.checksum, &mut own).unwrap();
-    assert!(own == value(1, 12 * MIB));
-    // Nobody takes memory for what the file does not have.
-    for (offset, len) in [
-        (slot.file_offset, slot.len + 64),
-        (u64::MAX, 2),
-        (0, u64::MAX),
-    ] {
-        let refused = SpilledObject::open(&path, offset, len);
-        assert!(matches!(refused, Err(SpilledReadError::TooShort { .. })));
+    node.hold(held).unwrap();
+    let view = node.hold(kept).unwrap();
+    assert!(view.is_on_disk(), "there is room for one of them only");
+    assert!(*view == value(1, 12 * MIB));
+    assert_eq!(node.store.state(kept), Some(ObjectState::Mapped));
+    assert!(
+        view.read_in(0..view.len() + 1).is_err(),
+        "no more than it has"
+    );
+    // Nobody maps what the file does not have.
+    let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap();
+    let file = ArenaMap::of_sealed_file(&path.unwrap().path()).unwrap();
+    for (offset, len) in [(64, 12 * MIB), (u64::MAX, 2), (0, u64::MAX)] {
+        assert!(sealed(&file, offset, len).is_err(), "{len} at {offset}");
     }
+}
+
+/// OBJ-11 (only-corrupt-is-lost), where the file would be mapped.
+#[test]
+fn damaged_file_is_noticed_before_it_is_mapped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::new(config(16 * MIB, Some(folder.path())));
+    let held = node.put(&value(1, 12 * MIB)).unwrap();
+    node.hold(held).unwrap();
+    let oid = node.put(&value(2, 8 * MIB)).unwrap();
+    node.turn_until("written", |store| {
+        store.state(oid) == Some(ObjectState::Spilled)
+    });
+    let path = std::fs::read_dir(folder.path()).unwrap().next().unwrap();
+    let path = path.unwrap().path();
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[5_000_000] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let Err(GetError::Lost { reason, .. }) = node.hold(oid) else {
+        panic!("it is damaged")
+    };
+    assert!(reason.contains("corrupt"), "{reason}");
 }
 
 #[test]
@@ -437,7 +568,7 @@ fn a_process_killed_in_the_middle_of_a_create_leaves_nothing() {
     let mut node = Node::new(config(64 * MIB, None));
     let oid = ObjectId::for_put();
     assert_eq!(node.store.get(READER, oid), Ok(GetAnswer::Pending));
-    let place = node.create(oid, 32 * MIB).unwrap();
+    let place = in_arena(node.create(oid, 32 * MIB).unwrap());
     kill_while_writing(&node.arena, place);
     // What the raylet does when the connection closes.
     node.store.client_gone(WRITER);
@@ -451,17 +582,22 @@ fn a_process_killed_in_the_middle_of_a_create_leaves_nothing() {
     };
     assert_eq!(node.next_reply(), gone);
     // The memory is whole again, and another attempt reaches the reader that still waits.
-    let place = node.create(oid, 64 * MIB).unwrap();
+    let place = in_arena(node.create(oid, 64 * MIB).unwrap());
     write(&node.arena, place.offset, &[&value(5, 64 * MIB)]).unwrap();
     node.store.seal(WRITER, oid).unwrap();
-    let StoreReply::Got {
-        result: Ok(place), ..
-    } = node.next_reply()
-    else {
+    let StoreReply::Got { result: Ok(at), .. } = node.next_reply() else {
         panic!("no answer")
     };
+    let place = in_arena(at);
     let read = sealed(&node.arena, place.offset, place.len).unwrap();
     assert!(*read == value(5, 64 * MIB));
+}
+
+fn in_arena(at: BytesAt) -> ObjectLocation {
+    match at {
+        BytesAt::Arena(place) => place,
+        BytesAt::File(place) => panic!("there is room in memory: {place:?}"),
+    }
 }
 
 /// A child process writes into `place` over and over, and is killed once it has begun.

@@ -244,6 +244,20 @@ impl World {
                 };
                 self.table.object_restored(oid, result);
             }
+            StoreEffect::CreateFile { file, .. } => {
+                let result = if succeeds { Ok(()) } else { Err(reason) };
+                self.table.file_created(file, result);
+            }
+            StoreEffect::CheckObject { oid, checksum, .. } => {
+                let result = if succeeds {
+                    Ok(checksum.unwrap_or(0))
+                } else if oid.as_bytes()[0] % 2 == 0 {
+                    Err(RestoreFailure::Corrupt(reason))
+                } else {
+                    Err(RestoreFailure::Unreadable(reason))
+                };
+                self.table.object_checked(oid, result);
+            }
             StoreEffect::PopulatePages { extent } => self.table.pages_populated(extent),
             StoreEffect::DiscardPages { extent } => self.table.pages_discarded(extent),
             StoreEffect::DeleteSpillFile { .. } | StoreEffect::Reply(_) => {}

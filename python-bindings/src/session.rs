@@ -415,6 +415,7 @@ fn describe_node<'py>(py: Python<'py>, node: &wire::NodeInfo) -> PyResult<Bound<
     info.set_item("DeathReason", &node.death_cause)?;
     info.set_item("ObjectStoreCapacityBytes", node.store_capacity_bytes)?;
     info.set_item("ObjectStoreUsedBytes", node.store_used_bytes)?;
+    info.set_item("ObjectStoreDiskBytes", node.store_disk_bytes)?;
     Ok(info)
 }
 

@@ -152,6 +152,7 @@ impl RayletConfig {
         if settings.spill_dir.is_some() {
             self.store.spill_dir.clone_from(&settings.spill_dir);
         }
+        self.store.spill_limit_bytes = settings.spill_limit_bytes.map(|bytes| bytes.0);
         if settings.object_store_backend == "named" {
             self.store.backend = aktis_object_store::ArenaBackend::Named;
         }

@@ -32,6 +32,7 @@ pub(super) fn node(node: &NodeInfo) -> Value {
         "labels": node.labels,
         "store_capacity_bytes": node.store_capacity_bytes,
         "store_used_bytes": node.store_used_bytes,
+        "store_disk_bytes": node.store_disk_bytes,
         "death_cause": node.death_cause,
         "waiting": node.waiting,
         "session_dir": node.session_dir,

@@ -254,9 +254,13 @@ fn store_lines(status: &ClusterStatusReply) -> Option<String> {
     let sum = |of: fn(&NodeInfo) -> u64| living(status).into_iter().map(of).sum::<u64>();
     let capacity = sum(|node| node.store_capacity_bytes);
     let used = sum(|node| node.store_used_bytes);
+    let on_disk = match sum(|node| node.store_disk_bytes) {
+        0 => String::new(),
+        bytes => format!(", and {} of objects on the disk", format_bytes(bytes)),
+    };
     (capacity > 0).then(|| {
         format!(
-            "  {} / {} object store",
+            "  {} / {} object store{on_disk}",
             format_bytes(used),
             format_bytes(capacity)
         )
@@ -281,6 +285,7 @@ mod tests {
             total: set(40_000, 10_000 << 30),
             available: set(25_000, 10_000 << 30),
             store_capacity_bytes: 1 << 30,
+            store_disk_bytes: 3 << 20,
             waiting: vec!["needs a GPU".to_owned(), "needs a GPU".to_owned()],
             ..NodeInfo::default()
         };
@@ -313,6 +318,7 @@ mod tests {
             "Nodes: 1 alive, 1 dead",
             "1.5 / 4 CPU",
             "0 B / 1 GiB memory",
+            "0 B / 1 GiB object store, and 3 MiB of objects on the disk",
             "Actors: none",
             "needs a GPU (2 times)",
             "actor A: needs more",
@@ -340,5 +346,6 @@ mod tests {
         assert_eq!(value["available"]["CPU"], json!(2.5));
         assert_eq!(value["waiting"].as_array().unwrap().len(), 2);
         assert_eq!(value["nodes"].as_array().unwrap().len(), 2);
+        assert_eq!(value["nodes"][0]["store_disk_bytes"], json!(3 << 20));
     }
 }

@@ -74,6 +74,9 @@ settings! {
     /// Folder for objects that do not fit into the store; not set means in the session folder. Rows that sorts, groups and joins have
     /// no memory for lie there too.
     spill_dir: Option<PathBuf> = None;
+    /// The most that objects of a node may take on the disk, spilled or made there; 0 keeps them all in memory, not set is no limit but
+    /// the disk, of which a twentieth, at most 4 GiB, stays free.
+    spill_limit_bytes: Option<Bytes> = None;
     /// Values up to this size stay with their owner and travel inside messages.
     max_inline_bytes: Bytes = Bytes(100 << 10);
     /// Arguments of calls that are not finished, as far as their owner keeps them in its memory; what is beyond goes to the object

@@ -33,6 +33,8 @@ pub(crate) use named::open_segment;
 pub(crate) use positional::write_all_at;
 pub use sweep::sweep_stale;
 
+use crate::error::with_causes;
+
 /// Why an arena operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ArenaError {
@@ -116,6 +118,13 @@ pub enum ArenaError {
         #[source]
         source: io::Error,
     },
+}
+
+impl ArenaError {
+    /// The error with all its causes, for people.
+    pub fn chain(&self) -> String {
+        with_causes(self)
+    }
 }
 
 /// What another process, or another part of this one, needs to map an arena.

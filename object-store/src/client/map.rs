@@ -4,10 +4,11 @@
     reason = "raw shared memory; what may be done to a range of it is said in crate::ranges"
 )]
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use memmap2::{MmapOptions, MmapRaw};
@@ -17,6 +18,7 @@ use super::window::WriteWindows;
 use super::write;
 use crate::arena::{
     ArenaError, ArenaHandle, MappedMemory, access, ask_for_huge_pages, check_range, open_segment,
+    write_all_at,
 };
 
 /// An arena as this process sees it. Clones share one mapping. Its bytes are read through a
@@ -30,6 +32,16 @@ pub struct ArenaMap {
 enum Inner {
     Shared(SharedMap),
     Local(Arc<MappedMemory>),
+    OnDisk(FileMap),
+}
+
+/// A file on the disk, for objects that the arena has no room for. It is read through the mapping, and written by calls alone:
+/// where the disk has no room after all they fail, and a write to the mapping would end the process.
+#[derive(Debug)]
+struct FileMap {
+    map: MmapRaw,
+    /// Only as long as it is written: who reads many objects does not need a descriptor for each.
+    file: Option<File>,
 }
 
 /// A mapping of another process's memory.
@@ -82,12 +94,65 @@ impl ArenaMap {
         }
     }
 
+    /// The file in which this process creates an object, as an arena of its own.
+    ///
+    /// # Errors
+    /// When it cannot be opened or mapped.
+    pub fn of_new_file(path: &Path) -> Result<Self, ArenaError> {
+        let (map, file) = map_file(path, OpenOptions::new().read(true).write(true))?;
+        Ok(Self::on_disk(map, Some(file)))
+    }
+
+    /// A file with objects that this process reads, as an arena of its own: reading in it may take as long as the disk does,
+    /// see [`SealedRange::read_in`](crate::SealedRange::read_in).
+    ///
+    /// # Errors
+    /// When it cannot be opened or mapped.
+    pub fn of_sealed_file(path: &Path) -> Result<Self, ArenaError> {
+        let (map, _) = map_file(path, OpenOptions::new().read(true))?;
+        Ok(Self::on_disk(map, None))
+    }
+
+    fn on_disk(map: MmapRaw, file: Option<File>) -> Self {
+        Self {
+            inner: Arc::new(Inner::OnDisk(FileMap { map, file })),
+        }
+    }
+
     /// Length of the arena in bytes.
     pub fn len_bytes(&self) -> u64 {
         match &*self.inner {
             Inner::Shared(shared) => shared.map.len() as u64,
             Inner::Local(memory) => memory.len_bytes(),
+            Inner::OnDisk(on_disk) => on_disk.map.len() as u64,
         }
+    }
+
+    /// Whether touching its bytes may have to wait for a disk.
+    pub(crate) fn is_on_disk(&self) -> bool {
+        matches!(*self.inner, Inner::OnDisk(_))
+    }
+
+    /// Has the bytes of a range read from the disk, if they lie on one.
+    pub(crate) fn read_in(&self, range: &Range<usize>) -> Result<(), ArenaError> {
+        let Inner::OnDisk(on_disk) = &*self.inner else {
+            return Ok(());
+        };
+        #[cfg(target_os = "linux")]
+        match on_disk
+            .map
+            .advise_range(memmap2::Advice::PopulateRead, range.start, range.len())
+        {
+            // Kernels before 5.14 do not know it: bytes are then read when they are first used.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            result => {
+                return result.map_err(|source| {
+                    access("read in", range.start as u64, range.len() as u64, source)
+                });
+            }
+        }
+        let _ = on_disk;
+        Ok(())
     }
 
     /// A range that is within the arena.
@@ -100,6 +165,7 @@ impl ArenaMap {
         match &*self.inner {
             Inner::Shared(shared) => shared.map.as_ptr(),
             Inner::Local(memory) => memory.base(),
+            Inner::OnDisk(on_disk) => on_disk.map.as_ptr(),
         }
     }
 
@@ -107,7 +173,7 @@ impl ArenaMap {
     pub(super) fn file(&self) -> Option<&File> {
         match &*self.inner {
             Inner::Shared(shared) => Some(&shared.file),
-            Inner::Local(_) => None,
+            Inner::Local(_) | Inner::OnDisk(_) => None,
         }
     }
 
@@ -117,7 +183,7 @@ impl ArenaMap {
             Inner::Shared(shared) => shared.windows.close(&shared.map, range).map_err(|source| {
                 access("protect", range.start as u64, range.len() as u64, source)
             }),
-            Inner::Local(_) => Ok(()),
+            Inner::Local(_) | Inner::OnDisk(_) => Ok(()),
         }
     }
 
@@ -136,6 +202,10 @@ impl ArenaMap {
             Inner::Shared(shared) => unsafe { write::write_parts(shared, range, parts) },
             // SAFETY: the caller's promise is the same.
             Inner::Local(memory) => unsafe { memory.write(range, parts) },
+            Inner::OnDisk(FileMap {
+                file: Some(file), ..
+            }) => write_all_at(file, offset, parts),
+            Inner::OnDisk(_) => Err(io::ErrorKind::PermissionDenied.into()),
         };
         written.map_err(|source| access("write", offset, len, source))
     }
@@ -171,6 +241,23 @@ impl ArenaMap {
             })),
         })
     }
+}
+
+fn map_file(path: &Path, options: &OpenOptions) -> Result<(MmapRaw, File), ArenaError> {
+    let failed = |step: &'static str| {
+        move |source: io::Error| ArenaError::Open {
+            what: path.display().to_string(),
+            step,
+            source,
+        }
+    };
+    let file = options.open(path).map_err(failed("open"))?;
+    let len = file.metadata().map_err(failed("fstat"))?.len();
+    let mapped = MmapOptions::new()
+        .len(len as usize)
+        .map_raw_read_only(&file);
+    let map = mapped.map_err(failed("mmap"))?;
+    Ok((map, file))
 }
 
 /// A file that its sender could shrink would let it crash this process.

@@ -7,6 +7,9 @@
 //!                                                          ^       ^
 //!                                write(): copies a value --'       '-- in_place(): builds in place
 //! ```
+//! An object for which the arena has no room lies in a file on the disk, which is mapped in the same way, as if it were an arena of
+//! its own ([`ArenaMap::of_new_file`], [`ArenaMap::of_sealed_file`]).
+//!
 //! What may be read and written is said by the types of [`crate::ranges`]. A stray write through a view faults; it cannot
 //! change a sealed object (`OBJ-3 (sealed-is-immutable)`). A [`WritableRange`] reaches only the pages of its own object.
 //!
@@ -55,7 +58,6 @@ mod parallel;
     allow(dead_code, reason = "serves the Linux way of writing")
 )]
 mod residency;
-mod spilled;
 #[cfg_attr(
     not(target_os = "linux"),
     allow(dead_code, reason = "serves the Linux way of writing")
@@ -65,5 +67,4 @@ mod writable;
 mod write;
 
 pub use map::ArenaMap;
-pub use spilled::{SpilledObject, SpilledReadError};
 pub use writable::WritableRange;

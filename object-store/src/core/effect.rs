@@ -4,7 +4,7 @@ use aktis_common::ids::ObjectId;
 
 use super::allocator::Extent;
 use super::object::{SpillFileId, SpillSlot, SpilledPart};
-use super::request::{ClientId, CreateError, GetError, ObjectLocation};
+use super::request::{BytesAt, ClientId, CreateError, FileLocation, GetError};
 
 /// Work for whoever drives the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,24 @@ pub enum StoreEffect {
         slot: SpillSlot,
         /// Where in the arena it goes.
         offset: u64,
+    },
+    /// Make a file of this length, which a client will fill with one object, then call
+    /// [`file_created`](super::ObjectTable::file_created).
+    CreateFile {
+        /// The file to make.
+        file: SpillFileId,
+        /// Length of the object in bytes.
+        len: u64,
+    },
+    /// Read an object where it lies, to be sure of its bytes before clients map them, then call
+    /// [`object_checked`](super::ObjectTable::object_checked).
+    CheckObject {
+        /// The object.
+        oid: ObjectId,
+        /// Where it lies on disk.
+        place: FileLocation,
+        /// The checksum that it has to have; none for one that has just been written.
+        checksum: Option<u64>,
     },
     /// No object is left in this file.
     DeleteSpillFile {
@@ -58,7 +76,7 @@ pub enum StoreReply {
         /// For which object.
         oid: ObjectId,
         /// Where to write, or why not.
-        result: Result<ObjectLocation, CreateError>,
+        result: Result<BytesAt, CreateError>,
     },
     /// Answer to one get that was pending or restoring. With `Ok`, the client now holds one read
     /// reference.
@@ -68,7 +86,7 @@ pub enum StoreReply {
         /// For which object.
         oid: ObjectId,
         /// Where to read, or why not.
-        result: Result<ObjectLocation, GetError>,
+        result: Result<BytesAt, GetError>,
     },
     /// This node no longer has the object, though its owner did not free it.
     ObjectGone {

@@ -11,7 +11,8 @@
 //!  | objects  Allocator  ClassIndex  MemoryQueue  SpillFiles  GetWaiters |
 //!  +------------------------------|--------------------------------------+
 //!                                 v  drain_effects()
-//!      Reply, WriteSpillFile, RestoreObject, DeleteSpillFile, PopulatePages, DiscardPages
+//!      Reply, WriteSpillFile, RestoreObject, CreateFile, CheckObject, DeleteSpillFile,
+//!      PopulatePages, DiscardPages
 //! ```
 
 mod allocator;
@@ -30,8 +31,8 @@ pub use allocator::{ALIGNMENT_BYTES, Allocator, Extent, PAGE_ALIGNED_FROM_BYTES}
 pub use effect::{GoneReason, StoreEffect, StoreReply};
 pub use object::{ObjectState, SpillFileId, SpillSlot, SpilledPart};
 pub use request::{
-    ClientId, CreateAnswer, CreateError, GetAnswer, GetError, ObjectLocation, ReleaseError,
-    RestoreFailure, SealError, StoreFull,
+    BytesAt, ClientId, CreateAnswer, CreateError, FileLocation, GetAnswer, GetError,
+    ObjectLocation, ReleaseError, RestoreFailure, SealError, StoreFull,
 };
 pub use stats::{ObjectInfo, StoreStats, WaitingRequest};
 pub use table::{ObjectTable, TableConfig};

@@ -14,11 +14,25 @@
 //!                                '-> Memory + slot
 //! ```
 //! An object whose bytes are in memory *and* in a spill file is evicted without writing again.
+//!
+//! Where readers hold all of the arena, and there is no room for long, an object is made and read in a file:
+//! ```text
+//!            no room        file is there           seal               read once
+//!   Queued --------> FileWanted ----> FileCreating ----> FileSealing ----------> Disk
+//!      ^                 |                                    '-> Lost: it cannot be read
+//!      '-----------------' the disk has no room
+//!
+//!                        no room             bytes are right
+//!   Disk, RestoreQueued --------> Checking ------------------> Disk, read there (Mapped) --> Disk
+//!                                    '-> Lost, or back to Disk: as Restoring
+//! ```
+
+use std::time::Duration;
 
 use aktis_common::ids::WorkerId;
 
 use super::allocator::Extent;
-use super::request::ClientId;
+use super::request::{ClientId, FileLocation};
 
 /// One spill file. Numbers are not used twice by one store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +49,17 @@ pub struct SpillSlot {
     pub len: u64,
     /// [`checksum64`](crate::checksum64) of the bytes.
     pub checksum: u64,
+}
+
+impl SpillSlot {
+    /// Where the object lies.
+    pub(crate) fn location(self) -> FileLocation {
+        FileLocation {
+            file: self.file,
+            offset: self.file_offset,
+            len: self.len,
+        }
+    }
 }
 
 /// One object of a spill file that is to be written.
@@ -61,6 +86,8 @@ pub enum ObjectState {
     Spilling,
     /// On disk only.
     Spilled,
+    /// On disk only, and read there by clients that map its file.
+    Mapped,
     /// Being read back from disk, or waiting for room to be.
     Restoring,
     /// Its bytes are gone.
@@ -74,6 +101,17 @@ pub(crate) enum Residence {
     Queued { writer: ClientId },
     /// Being written by `writer`.
     Creating { writer: ClientId, extent: Extent },
+    /// Waits for `file` to be made, in which `writer` will write it.
+    FileWanted {
+        writer: ClientId,
+        file: SpillFileId,
+        /// Since when it had waited for room before.
+        stalled_since: Duration,
+    },
+    /// Being written by `writer` into `file`.
+    FileCreating { writer: ClientId, file: SpillFileId },
+    /// All in `file`, whose checksum is being taken.
+    FileSealing { file: SpillFileId },
     /// In memory, and on disk if there is a slot.
     Memory {
         extent: Extent,
@@ -81,8 +119,10 @@ pub(crate) enum Residence {
     },
     /// In memory, being written to `file`.
     Spilling { extent: Extent, file: SpillFileId },
-    /// On disk.
+    /// On disk, and read there if it has readers.
     Disk { slot: SpillSlot },
+    /// On disk, wanted there; its bytes are being checked.
+    Checking { slot: SpillSlot },
     /// On disk, wanted, waits for room.
     RestoreQueued { slot: SpillSlot },
     /// On disk, being read into `extent`.
@@ -96,25 +136,34 @@ pub(crate) enum Residence {
 pub(crate) enum Class {
     Queued,
     Creating,
+    /// Being created in a file.
+    FileCreating,
     Reading,
     Spillable,
     Evictable,
     Spilling,
     Disk,
+    /// Sealed, and being read in its file before clients may.
+    Checking,
+    /// Read in its file.
+    Mapped,
     RestoreQueued,
     Restoring,
     Lost,
 }
 
 impl Class {
-    pub(crate) const ALL: [Class; 10] = [
+    pub(crate) const ALL: [Class; 13] = [
         Class::Queued,
         Class::Creating,
+        Class::FileCreating,
         Class::Reading,
         Class::Spillable,
         Class::Evictable,
         Class::Spilling,
         Class::Disk,
+        Class::Checking,
+        Class::Mapped,
         Class::RestoreQueued,
         Class::Restoring,
         Class::Lost,
@@ -126,9 +175,14 @@ impl Class {
 
     /// Whether objects of this class take arena memory.
     pub(crate) fn is_in_arena(self) -> bool {
-        !matches!(
+        matches!(
             self,
-            Class::Queued | Class::Disk | Class::RestoreQueued | Class::Lost
+            Class::Creating
+                | Class::Reading
+                | Class::Spillable
+                | Class::Evictable
+                | Class::Spilling
+                | Class::Restoring
         )
     }
 }
@@ -154,10 +208,13 @@ impl ObjectEntry {
         match &self.residence {
             Residence::Queued { .. } => Class::Queued,
             Residence::Creating { .. } => Class::Creating,
+            Residence::FileWanted { .. } | Residence::FileCreating { .. } => Class::FileCreating,
+            Residence::FileSealing { .. } | Residence::Checking { .. } => Class::Checking,
             Residence::Memory { .. } if self.reader_count > 0 => Class::Reading,
             Residence::Memory { disk: None, .. } if self.is_primary => Class::Spillable,
             Residence::Memory { .. } => Class::Evictable,
             Residence::Spilling { .. } => Class::Spilling,
+            Residence::Disk { .. } if self.reader_count > 0 => Class::Mapped,
             Residence::Disk { .. } => Class::Disk,
             Residence::RestoreQueued { .. } => Class::RestoreQueued,
             Residence::Restoring { .. } => Class::Restoring,
@@ -167,13 +224,14 @@ impl ObjectEntry {
 
     pub(crate) fn state(&self) -> ObjectState {
         match self.class() {
-            Class::Queued | Class::Creating => ObjectState::Created,
+            Class::Queued | Class::Creating | Class::FileCreating => ObjectState::Created,
             Class::Reading if !self.is_primary => ObjectState::Sealed,
             Class::Reading | Class::Spillable => ObjectState::Pinned,
             Class::Evictable => ObjectState::Evictable,
             Class::Spilling => ObjectState::Spilling,
             Class::Disk => ObjectState::Spilled,
-            Class::RestoreQueued | Class::Restoring => ObjectState::Restoring,
+            Class::Mapped => ObjectState::Mapped,
+            Class::Checking | Class::RestoreQueued | Class::Restoring => ObjectState::Restoring,
             Class::Lost => ObjectState::Lost,
         }
     }
@@ -192,16 +250,35 @@ impl ObjectEntry {
         match self.residence {
             Residence::Memory { disk, .. } => disk,
             Residence::Disk { slot }
+            | Residence::Checking { slot }
             | Residence::RestoreQueued { slot }
             | Residence::Restoring { slot, .. } => Some(slot),
             _ => None,
         }
     }
 
+    /// Who creates it, if it is not sealed.
+    pub(crate) fn writer(&self) -> Option<ClientId> {
+        match self.residence {
+            Residence::Queued { writer }
+            | Residence::Creating { writer, .. }
+            | Residence::FileWanted { writer, .. }
+            | Residence::FileCreating { writer, .. } => Some(writer),
+            _ => None,
+        }
+    }
+
+    /// The file that is being made for it alone.
+    pub(crate) fn own_file(&self) -> Option<SpillFileId> {
+        match self.residence {
+            Residence::FileWanted { file, .. }
+            | Residence::FileCreating { file, .. }
+            | Residence::FileSealing { file } => Some(file),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_sealed(&self) -> bool {
-        !matches!(
-            self.residence,
-            Residence::Queued { .. } | Residence::Creating { .. }
-        )
+        self.writer().is_none()
     }
 }

@@ -30,6 +30,18 @@ pub(crate) struct MemoryQueue {
     /// Since when nothing has helped the first request. Work that is under way does not count as
     /// help before it has succeeded: a disk that keeps failing must not keep requests waiting.
     stalled_since: Option<Duration>,
+    /// Since when nothing has become free that a request wanted. Stays when requests go on without it: those that come after them
+    /// need not wait anew for what did not come.
+    starved_since: Option<Duration>,
+}
+
+/// For how long there has been no room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stall {
+    /// For the first request.
+    pub(crate) waited: Duration,
+    /// For any request.
+    pub(crate) starved: Duration,
 }
 
 impl MemoryQueue {
@@ -50,6 +62,21 @@ impl MemoryQueue {
         self.stalled_since = None;
         if self.restores.pop_front().is_none() {
             self.creates.pop_front();
+        }
+    }
+
+    /// A create that went on without room, after it was stalled since then, comes back: before those that came after it (`OBJ-9`).
+    pub(crate) fn put_back(
+        &mut self,
+        oid: ObjectId,
+        stalled_since: Duration,
+        came_after: impl Fn(ObjectId) -> bool,
+    ) {
+        let behind = self.creates.iter().position(|other| came_after(*other));
+        let position = behind.unwrap_or(self.creates.len());
+        self.creates.insert(position, oid);
+        if self.front() == Some(MemoryRequest::Create(oid)) {
+            self.stalled_since = Some(stalled_since);
         }
     }
 
@@ -80,12 +107,18 @@ impl MemoryQueue {
 
     /// Notes that the first request is stalled; returns for how long it has been, without any
     /// progress in between.
-    pub(crate) fn note_stalled(&mut self, now: Duration) -> Duration {
-        now.saturating_sub(*self.stalled_since.get_or_insert(now))
+    pub(crate) fn note_stalled(&mut self, now: Duration) -> Stall {
+        let stalled_since = *self.stalled_since.get_or_insert(now);
+        let starved_since = *self.starved_since.get_or_insert(stalled_since);
+        Stall {
+            waited: now.saturating_sub(stalled_since),
+            starved: now.saturating_sub(starved_since),
+        }
     }
 
     /// Memory became free: the first request may still have a chance.
     pub(crate) fn note_progress(&mut self) {
         self.stalled_since = None;
+        self.starved_since = None;
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use aktis_common::ids::ObjectId;
 
-use super::object::SpillSlot;
+use super::object::SpillFileId;
 
 /// One connection to the store. References and half-made objects belong to it and go with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +25,36 @@ pub struct ObjectLocation {
     pub len: u64,
 }
 
+/// Where an object's bytes are in a file of the spill folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLocation {
+    /// The file.
+    pub file: SpillFileId,
+    /// Distance from its start, a multiple of 64.
+    pub offset: u64,
+    /// Length of the object in bytes.
+    pub len: u64,
+}
+
+/// Where an object is read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BytesAt {
+    /// In the arena.
+    Arena(ObjectLocation),
+    /// In a file, which clients map as they do the arena.
+    File(FileLocation),
+}
+
+impl BytesAt {
+    /// Length of the object in bytes.
+    pub fn len_bytes(self) -> u64 {
+        match self {
+            BytesAt::Arena(place) => place.len,
+            BytesAt::File(place) => place.len,
+        }
+    }
+}
+
 /// The immediate answer to a create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateAnswer {
@@ -37,8 +67,8 @@ pub enum CreateAnswer {
 /// The immediate answer to a get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GetAnswer {
-    /// Sealed and in memory; the client now holds one read reference.
-    Ready(ObjectLocation),
+    /// Sealed, in memory or mapped by others already; the client now holds one read reference.
+    Ready(BytesAt),
     /// On disk. A [`StoreReply::Got`](super::StoreReply::Got) follows.
     Restoring,
     /// Not here, or not sealed yet. A [`StoreReply::Got`](super::StoreReply::Got) follows when it is.
@@ -69,7 +99,7 @@ pub enum CreateError {
         /// The size of the store.
         capacity_bytes: u64,
     },
-    /// Nothing more can be evicted or spilled.
+    /// Nothing more can be evicted or spilled, and the disk does not take it either.
     #[error("create object {oid}: {0}", oid = .0.oid)]
     Full(Box<StoreFull>),
 }
@@ -93,9 +123,9 @@ pub struct StoreFull {
     pub creating_bytes: u64,
     /// Bytes of primary copies that nobody reads.
     pub spillable_bytes: u64,
-    /// Bytes in spill files.
+    /// Bytes in files: of spilled objects, and of those that were created on the disk.
     pub spilled_bytes: u64,
-    /// The most that may be in spill files, if there is a limit; 0 where spilling is off.
+    /// The most that may be in files, if there is a limit; 0 where spilling is off.
     pub spill_limit_bytes: Option<u64>,
     /// Why the last spill failed, if it did.
     pub spill_error: Option<String>,
@@ -106,7 +136,7 @@ impl fmt::Display for StoreFull {
         write!(
             f,
             "the object store is full: requested {} bytes, capacity {}, used {} (pinned by readers \
-             {}, being created {}, spillable {}), largest free piece {}, spilled {}",
+             {}, being created {}, spillable {}), largest free piece {}, on the disk {}",
             self.requested_bytes,
             self.capacity_bytes,
             self.used_bytes,
@@ -118,7 +148,7 @@ impl fmt::Display for StoreFull {
         )?;
         match self.spill_limit_bytes {
             Some(0) => write!(f, " (spilling is off)")?,
-            Some(limit) => write!(f, " of at most {limit}")?,
+            Some(limit) => write!(f, " of at most {limit} (spill_limit_bytes)")?,
             None => {}
         }
         if let Some(error) = &self.spill_error {
@@ -126,8 +156,13 @@ impl fmt::Display for StoreFull {
         }
         write!(
             f,
-            "; drop references or views, or make the store larger (object_store_memory)"
-        )
+            "; drop references or views, make the store larger (object_store_memory)"
+        )?;
+        match self.spill_limit_bytes {
+            Some(0) => write!(f, ", or let it spill (spill_limit_bytes, spill_dir)"),
+            Some(_) => write!(f, ", or let more of it lie on the disk (spill_limit_bytes)"),
+            None => write!(f, ", or give it a disk with more room (spill_dir)"),
+        }
     }
 }
 
@@ -147,14 +182,6 @@ pub enum GetError {
     Freed {
         /// The object.
         oid: ObjectId,
-    },
-    /// It is on disk and there is no room to read it into. A reader may read the file into memory of its own.
-    #[error("get object {oid}: {full}", oid = .full.oid)]
-    Full {
-        /// The sizes that say why.
-        full: Box<StoreFull>,
-        /// Where its bytes are.
-        slot: SpillSlot,
     },
     /// It is on disk, and the disk does not give it now. It stays there.
     #[error(

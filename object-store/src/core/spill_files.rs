@@ -41,6 +41,14 @@ impl SpillFiles {
         file
     }
 
+    /// The objects that are being written to this file.
+    pub(crate) fn being_written(&self, file: SpillFileId) -> Option<&[ObjectId]> {
+        match self.files.get(&file)? {
+            SpillFile::Writing { objects, .. } => Some(objects),
+            SpillFile::Written { .. } => None,
+        }
+    }
+
     /// The file is there; returns its objects, each of which now needs it.
     pub(crate) fn finish(&mut self, file: SpillFileId) -> Vec<ObjectId> {
         let Some(SpillFile::Writing {

@@ -26,10 +26,14 @@ pub struct StoreStats {
     pub spillable_bytes: u64,
     /// Arena bytes that can be had without writing anything.
     pub evictable_bytes: u64,
-    /// Spill files, those being written included.
+    /// Files of spilled objects and of those that were created on the disk, those being written included.
     pub spill_files: u64,
-    /// Bytes in spill files.
+    /// Bytes in these files.
     pub spill_file_bytes: u64,
+    /// Bytes of objects that were created on the disk since the start, for want of room in the arena.
+    pub created_on_disk_bytes: u64,
+    /// Objects that clients read in their files.
+    pub mapped_objects: u64,
     /// Objects evicted since the start.
     pub evicted_objects: u64,
     /// Bytes written to spill files since the start.

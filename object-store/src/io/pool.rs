@@ -11,7 +11,7 @@ use aktis_common::ids::ObjectId;
 use super::pages::IdlePages;
 use super::spill::{SpillError, SpillFolder};
 use crate::arena::MappedMemory;
-use crate::core::{Extent, RestoreFailure, SpillFileId, SpillSlot};
+use crate::core::{Extent, FileLocation, RestoreFailure, SpillFileId, SpillSlot};
 use crate::ranges::{CreatingRange, SealedRange};
 
 /// What keeps an object in place that is being spilled: its state in the table, which ends with the outcome.
@@ -29,6 +29,15 @@ pub(crate) enum IoJob {
         oid: ObjectId,
         slot: SpillSlot,
         place: CreatingRange,
+    },
+    CreateFile {
+        file: SpillFileId,
+        len: u64,
+    },
+    CheckObject {
+        oid: ObjectId,
+        place: FileLocation,
+        checksum: Option<u64>,
     },
     DeleteSpillFile {
         file: SpillFileId,
@@ -51,6 +60,14 @@ pub(crate) enum IoOutcome {
     ObjectRestored {
         oid: ObjectId,
         result: Result<(), RestoreFailure>,
+    },
+    FileCreated {
+        file: SpillFileId,
+        result: Result<(), String>,
+    },
+    ObjectChecked {
+        oid: ObjectId,
+        result: Result<u64, RestoreFailure>,
     },
     PagesPopulated {
         extent: Extent,
@@ -151,6 +168,22 @@ impl Workplace {
                     .with_folder(|folder| folder.read(slot, place))
                     .map_err(SpillError::into_restore_failure);
                 Some(IoOutcome::ObjectRestored { oid, result })
+            }
+            IoJob::CreateFile { file, len } => {
+                let result = self
+                    .with_folder(|folder| folder.create(file, len))
+                    .map_err(|error| error.chain());
+                Some(IoOutcome::FileCreated { file, result })
+            }
+            IoJob::CheckObject {
+                oid,
+                place,
+                checksum,
+            } => {
+                let result = self
+                    .with_folder(|folder| folder.checksum(place, checksum))
+                    .map_err(SpillError::into_restore_failure);
+                Some(IoOutcome::ObjectChecked { oid, result })
             }
             IoJob::DeleteSpillFile { file } => {
                 if let Err(error) = self.with_folder(|folder| folder.delete(file)) {

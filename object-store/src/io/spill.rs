@@ -3,6 +3,9 @@
 //! There is no index in the file: slots are kept in the object table, and files do not outlive
 //! the store that wrote them, so nothing is synced either. What is read back is checked
 //! (`checksum64`), since a disk is not the store's own memory.
+//!
+//! An object for which memory has no room is written into such a file by its creator itself. The file has its whole length
+//! before: its creator finds room on the disk, or is told that there is none.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -13,8 +16,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::arena::ArenaError;
-use crate::checksum::checksum64;
-use crate::core::{ALIGNMENT_BYTES, RestoreFailure, SpillFileId, SpillSlot};
+use crate::checksum::{Checksum64, checksum64};
+use crate::core::{ALIGNMENT_BYTES, FileLocation, RestoreFailure, SpillFileId, SpillSlot};
+use crate::error::with_causes;
 use crate::ranges::{CreatingRange, SealedRange};
 
 /// Bytes are read back in steps of this size: small enough to be copied on from the cache.
@@ -80,13 +84,7 @@ impl SpillError {
 
     /// The error with all its causes, for people.
     pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
+        with_causes(self)
     }
 }
 
@@ -143,47 +141,87 @@ impl SpillFolder {
 
     /// Reads one object into its place in the arena. Waits a little where descriptors or memory are short.
     pub(crate) fn read(&self, slot: SpillSlot, mut place: CreatingRange) -> Result<(), SpillError> {
-        for _ in 0..SHORTAGE_TRIES {
-            match self.try_read(slot, &mut place) {
-                Err(error) if error.is_shortage() => std::thread::sleep(SHORTAGE_PAUSE),
-                other => return other.and_then(|()| self.check(slot, place)),
-            }
+        let from = slot.location();
+        with_patience(|| {
+            self.read_steps(from, |done, step| {
+                place.write_at(done, &[step]).map_err(SpillError::Arena)
+            })
+        })?;
+        let bytes = place.freeze().map_err(SpillError::Arena)?;
+        self.compare(from, checksum64(&bytes), Some(slot.checksum))
+    }
+
+    /// Makes a file for an object that somebody else is going to write. It takes its room on the disk now. If it fails, the
+    /// file is removed.
+    pub(crate) fn create(&self, file: SpillFileId, len: u64) -> Result<(), SpillError> {
+        let path = self.file_path(file);
+        self.check_disk(len)?;
+        let result = with_patience(|| allocate(&path, len));
+        if result.is_err() {
+            let _ = fs::remove_file(&path);
         }
-        self.try_read(slot, &mut place)?;
-        self.check(slot, place)
+        result
     }
 
-    /// The file of a slot.
-    pub(crate) fn path_of(&self, slot: SpillSlot) -> PathBuf {
-        self.file_path(slot.file)
+    /// Reads one object for its checksum, which has to be `expected` if there is one.
+    pub(crate) fn checksum(
+        &self,
+        place: FileLocation,
+        expected: Option<u64>,
+    ) -> Result<u64, SpillError> {
+        let found = with_patience(|| {
+            let mut sum = Checksum64::default();
+            let mut rest = Vec::new();
+            // All steps but the last are multiples of a block.
+            self.read_steps(place, |_, step| {
+                rest = sum.add(step).to_vec();
+                Ok(())
+            })?;
+            Ok(sum.finish(&rest))
+        })?;
+        self.compare(place, found, expected)?;
+        Ok(found)
     }
 
-    fn try_read(&self, slot: SpillSlot, place: &mut CreatingRange) -> Result<(), SpillError> {
-        let path = self.file_path(slot.file);
+    /// Where a file lies.
+    pub(crate) fn path_of(&self, file: SpillFileId) -> PathBuf {
+        self.file_path(file)
+    }
+
+    fn read_steps(
+        &self,
+        place: FileLocation,
+        mut take: impl FnMut(u64, &[u8]) -> Result<(), SpillError>,
+    ) -> Result<(), SpillError> {
+        let path = self.file_path(place.file);
         let failed = |step| file_error(step, &path);
         let file = File::open(&path).map_err(failed("open"))?;
-        let mut buffer = vec![0u8; READ_STEP_BYTES.min(slot.len) as usize];
+        let mut buffer = vec![0u8; READ_STEP_BYTES.min(place.len) as usize];
         let mut done = 0;
-        while done < slot.len {
-            let step = &mut buffer[..READ_STEP_BYTES.min(slot.len - done) as usize];
-            match file.read_exact_at(step, slot.file_offset + done) {
+        while done < place.len {
+            let step = &mut buffer[..READ_STEP_BYTES.min(place.len - done) as usize];
+            match file.read_exact_at(step, place.offset + done) {
                 // It was longer when it was written.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Err(corrupt(&path, slot));
+                    return Err(corrupt(&path, place));
                 }
                 other => other.map_err(failed("read"))?,
             }
-            place.write_at(done, &[step]).map_err(SpillError::Arena)?;
+            take(done, step)?;
             done += step.len() as u64;
         }
         Ok(())
     }
 
     /// Whether what was read is what was written.
-    fn check(&self, slot: SpillSlot, place: CreatingRange) -> Result<(), SpillError> {
-        let bytes = place.freeze().map_err(SpillError::Arena)?;
-        if checksum64(&bytes) != slot.checksum {
-            return Err(corrupt(&self.file_path(slot.file), slot));
+    fn compare(
+        &self,
+        place: FileLocation,
+        found: u64,
+        expected: Option<u64>,
+    ) -> Result<(), SpillError> {
+        if expected.is_some_and(|expected| expected != found) {
+            return Err(corrupt(&self.file_path(place.file), place));
         }
         Ok(())
     }
@@ -242,17 +280,47 @@ impl SpillFolder {
     }
 }
 
+/// Tries again in a while what lacked a descriptor or memory.
+fn with_patience<T>(mut attempt: impl FnMut() -> Result<T, SpillError>) -> Result<T, SpillError> {
+    for _ in 0..SHORTAGE_TRIES {
+        match attempt() {
+            Err(error) if error.is_shortage() => std::thread::sleep(SHORTAGE_PAUSE),
+            other => return other,
+        }
+    }
+    attempt()
+}
+
+/// A file of `len` bytes that has them on the disk, as far as the file system can promise that.
+fn allocate(path: &Path, len: u64) -> Result<(), SpillError> {
+    let file = new_file(path)?;
+    // A mapping has at least a byte.
+    let len = len.max(1);
+    file.set_len(len).map_err(file_error("lengthen", path))?;
+    #[cfg(target_os = "linux")]
+    match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, len) {
+        // Then it is seen when it is written.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) | Ok(()) => {}
+        Err(error) => return Err(file_error("allocate", path)(error.into())),
+    }
+    Ok(())
+}
+
+fn new_file(path: &Path) -> Result<File, SpillError> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(file_error("create", path))
+}
+
 fn write_parts<P>(
     path: &Path,
     file: SpillFileId,
     parts: &[SealedRange<P>],
 ) -> Result<Vec<SpillSlot>, SpillError> {
-    let target = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(file_error("create", path))?;
+    let target = new_file(path)?;
     let mut file_offset = 0;
     let mut slots = Vec::with_capacity(parts.len());
     for part in parts {
@@ -271,11 +339,11 @@ fn write_parts<P>(
     Ok(slots)
 }
 
-fn corrupt(path: &Path, slot: SpillSlot) -> SpillError {
+fn corrupt(path: &Path, place: FileLocation) -> SpillError {
     SpillError::Corrupt {
         path: path.to_owned(),
-        file_offset: slot.file_offset,
-        len: slot.len,
+        file_offset: place.offset,
+        len: place.len,
     }
 }
 

@@ -197,10 +197,10 @@ class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
 
 
 class ObjectStoreFullError(AktisError):
-    """The object store has no room left and nothing can be spilled; the message names the sizes.
+    """The object store has no room left, and neither has the disk that it spills to; the message names the sizes.
 
-    Delete references that are no longer needed, make values smaller, or give it more: ``init(object_store_memory=...)``, in
-    bytes.
+    Delete references and arrays that are no longer needed, make values smaller, or give it more: ``init(object_store_memory=...)``, in
+    bytes, or a disk with more room (``AKTIS_SPILL_DIR``, ``AKTIS_SPILL_LIMIT_BYTES``).
     """
 
 

@@ -105,7 +105,7 @@ impl RayletLoop {
             }
             Effect::ReportNode(mut info) => {
                 self.fill_store_figures(&mut info);
-                self.reported_store_bytes = info.store_used_bytes;
+                self.reported_store_bytes = [info.store_used_bytes, info.store_disk_bytes];
                 self.ports.gcs.report_node(*info);
             }
             Effect::CallGcs {
@@ -262,6 +262,7 @@ impl RayletLoop {
         let stats = self.ports.store.stats();
         info.store_capacity_bytes = stats.capacity_bytes;
         info.store_used_bytes = stats.used_bytes;
+        info.store_disk_bytes = stats.spill_file_bytes;
     }
 
     fn fail_with_log(

@@ -101,7 +101,8 @@ pub(crate) struct RayletLoop {
     leftovers: Vec<Leftover>,
     next_store_tick: Instant,
     /// What the store held when the node reported of itself.
-    reported_store_bytes: u64,
+    /// In memory, and on the disk.
+    reported_store_bytes: [u64; 2],
 }
 
 impl RayletLoop {
@@ -125,7 +126,7 @@ impl RayletLoop {
             epitaphs: FxHashMap::default(),
             leftovers: Vec::new(),
             next_store_tick: Instant::now() + STORE_TICK,
-            reported_store_bytes: 0,
+            reported_store_bytes: [0; 2],
         }
     }
 
@@ -199,7 +200,8 @@ impl RayletLoop {
         if now >= self.next_store_tick {
             self.next_store_tick = now + STORE_TICK;
             self.ports.store.on_tick(now);
-            if self.ports.store.stats().used_bytes != self.reported_store_bytes {
+            let stats = self.ports.store.stats();
+            if [stats.used_bytes, stats.spill_file_bytes] != self.reported_store_bytes {
                 self.handle(Event::StoreUseChanged);
             }
         }

@@ -2,7 +2,7 @@
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
-use aktis_object_store::{CreateError, CreatingRange, GetError, ObjectLocation, SealedRange};
+use aktis_object_store::{ArenaError, BytesAt, CreateError, CreatingRange, GetError, SealedRange};
 use aktis_proto::v1::{Address, Failure};
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{PullTask, RayletLoop};
 use crate::core::event::{Event, PullFailure, StoreEvent};
 use crate::core::keys::{CallId, ReplyTo};
-use crate::io::store::{StoreOutput, create_failure, get_failure};
+use crate::io::store::{StoreOutput, StorePort, create_failure, get_failure};
 use crate::transfer::{PullOrder, PullPlace, ReadGrant, ReadPin, ReadStage, Reading, pull};
 
 impl RayletLoop {
@@ -97,28 +97,33 @@ impl RayletLoop {
         self.take_store_outputs();
     }
 
-    #[allow(unsafe_code, reason = "vouches for the answer of its own store")]
-    fn on_pull_placed(&mut self, object: ObjectId, place: Result<ObjectLocation, CreateError>) {
+    fn on_pull_placed(&mut self, object: ObjectId, at: Result<BytesAt, CreateError>) {
         let Some(pull) = self.pulls.get_mut(&object) else {
             return;
         };
         let Some(waiting) = pull.awaiting_place.take() else {
             return;
         };
-        let answer = match place {
-            Ok(place) => {
-                let arena = self.ports.store.arena().clone();
-                // SAFETY: RANGE-1 (alone-while-written): the store answered the create of this copy with the place, and the
-                // copy is sealed or aborted when the place is closed.
-                let range = unsafe { CreatingRange::new(arena, place.offset, place.len) };
-                let place = range.and_then(PullPlace::new);
-                let place = place.expect("the store places within its arena");
-                pull.place = Some(place.clone());
-                Ok(place)
-            }
-            Err(error) => Err(PullFailure::Here(create_failure(&error))),
+        let answer = at
+            .map_err(|error| create_failure(&error))
+            .and_then(|at| Self::pull_place(&self.ports.store, at));
+        if let Ok(place) = &answer {
+            pull.place = Some(place.clone());
+        }
+        let _ = waiting.send(answer.map_err(PullFailure::Here));
+    }
+
+    #[allow(unsafe_code, reason = "vouches for the answer of its own store")]
+    fn pull_place(store: &StorePort, at: BytesAt) -> Result<PullPlace, Failure> {
+        let unmapped = |error: ArenaError| {
+            let message = format!("a copy has no place here: {}", error.chain());
+            Failure::of(ErrorCode::Internal, message)
         };
-        let _ = waiting.send(answer);
+        let (arena, place) = store.map_for_writing(at).map_err(unmapped)?;
+        // SAFETY: RANGE-1 (alone-while-written): the store answered the create of this copy with the place, and the
+        // copy is sealed or aborted when the place is closed.
+        let range = unsafe { CreatingRange::new(arena, place.offset, place.len) };
+        range.and_then(PullPlace::new).map_err(unmapped)
     }
 
     /// The transfer of this very attempt, unless it was given up.
@@ -195,7 +200,7 @@ impl RayletLoop {
         &mut self,
         reply_to: ReplyTo,
         object: ObjectId,
-        place: Result<ObjectLocation, GetError>,
+        at: Result<BytesAt, GetError>,
     ) {
         let ReplyTo::Call(call) = reply_to else {
             return;
@@ -208,23 +213,33 @@ impl RayletLoop {
         else {
             return;
         };
-        let place = match place {
-            Ok(place) => place,
+        let at = match at {
+            Ok(at) => at,
             Err(error) => {
                 let _ = waiting.send(Err(get_failure(&error)));
                 return;
             }
         };
-        let arena = self.ports.store.arena().clone();
+        // Whatever comes of it, its drop gives the object back.
         let pin = ReadPin {
             call,
             object,
             mailbox: self.mailbox.clone(),
         };
-        // SAFETY: RANGE-2 (unchanged-while-read): the store answered the get of this transfer with the place, and
-        // holds it until the pin is dropped.
-        let range = unsafe { SealedRange::new(arena, place.offset, place.len, pin) };
-        let range = range.expect("the store places within its arena");
+        let mapped = self.ports.store.map_for_reading(at);
+        let range = mapped.and_then(|(arena, place)| {
+            // SAFETY: RANGE-2 (unchanged-while-read): the store answered the get of this transfer with the place, and
+            // holds it until the pin is dropped.
+            unsafe { SealedRange::new(arena, place.offset, place.len, pin) }
+        });
+        let range = match range {
+            Ok(range) => range,
+            Err(error) => {
+                let message = format!("object {object} cannot be sent: {}", error.chain());
+                let _ = waiting.send(Err(Failure::of(ErrorCode::Internal, message)));
+                return;
+            }
+        };
         let (lost, reader_lost) = oneshot::channel();
         let stage = ReadStage::Granted(lost);
         let reading = Reading {
@@ -237,7 +252,7 @@ impl RayletLoop {
         let _ = waiting.send(Ok(ReadGrant { range, reader_lost }));
     }
 
-    /// The node is gone: what is held in memory for it is held for nobody. One that only was silent asks again.
+    /// The node is gone: what is held for it is held for nobody. One that only was silent asks again.
     pub(super) fn end_reads_of(&mut self, node: NodeId) {
         let of_node = self.reads.extract_if(|_, reading| reading.reader == node);
         let ended: Vec<(CallId, Reading)> = of_node.collect();

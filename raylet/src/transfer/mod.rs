@@ -14,7 +14,7 @@
 //! ```
 //! The place of a copy is cut into segments. Each stream takes the next one that nobody has, and asks for one more while one
 //! comes in, so that a long way costs nothing. A segment knows how far it has come: what broke off in one stream goes on there in
-//! another, or from another node. No chunk is written whose checksum is wrong. A source holds the object in memory as long as it
+//! another, or from another node. No chunk is written whose checksum is wrong. A source holds the object as long as it
 //! writes, and no longer when the node that reads is declared dead: a machine that vanishes closes no stream.
 //!
 //! - `MOVE-1 (checked-then-written)`: the bytes of a chunk are written only when their checksum is right.

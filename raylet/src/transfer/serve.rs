@@ -38,7 +38,7 @@ impl Drop for ReadPin {
     }
 }
 
-/// An object that is held in memory for another node.
+/// An object that is held for another node.
 #[derive(Debug)]
 pub(crate) struct ReadGrant {
     pub(crate) range: SealedRange<ReadPin>,
@@ -57,7 +57,7 @@ pub(crate) struct Reading {
 /// How far it is.
 #[derive(Debug)]
 pub(crate) enum ReadStage {
-    /// The object is brought into memory; then this one gets it.
+    /// The object is brought into memory, or checked in its file; then this one gets it.
     Awaited(oneshot::Sender<Result<ReadGrant, Failure>>),
     /// It is being sent, until this is dropped.
     Granted(#[expect(dead_code, reason = "its drop is what is heard")] oneshot::Sender<()>),
@@ -99,10 +99,32 @@ async fn answer(stream: &mut BoxedDuplex, request: Request, mailbox: &Mailbox) -
         }
     };
     let ReadGrant { range, reader_lost } = grant;
+    let range = match read_in(range, request).await {
+        Ok(range) => range,
+        Err(why) => return Reply::Refused(why).write(stream).await,
+    };
     tokio::select! {
         sent = send(stream, request, &range) => sent,
         _ = reader_lost => Err(io::Error::other("the node that reads was declared dead")),
     }
+}
+
+/// Has what is wanted of an object on the disk read, by a thread that may wait for it.
+async fn read_in(
+    range: SealedRange<ReadPin>,
+    request: Request,
+) -> Result<SealedRange<ReadPin>, String> {
+    if !range.is_on_disk() {
+        return Ok(range);
+    }
+    let reading = tokio::task::spawn_blocking(move || {
+        let clamp = |at: u64| usize::try_from(at).unwrap_or(usize::MAX).min(range.len());
+        let wanted =
+            clamp(request.offset)..clamp(request.offset.saturating_add(request.most_bytes));
+        let read = range.read_in(wanted).map_err(|error| error.chain());
+        read.map(|()| range)
+    });
+    reading.await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 /// Sends what is wanted of an object's bytes.

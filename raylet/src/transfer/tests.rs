@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use aktis_common::ids::{NodeId, ObjectId, WorkerId};
 use aktis_object_store::{
-    ClientId, CreateAnswer, CreatingRange, NodeStore, SealedRange, StoreConfig,
+    BytesAt, ClientId, CreateAnswer, CreatingRange, NodeStore, SealedRange, StoreConfig,
 };
 use aktis_proto::transport::{Address, BoxedDuplex, Listener, Network, Security, serve_streams};
 use parking_lot::Mutex;
@@ -121,7 +121,7 @@ impl Wanting {
         let Ok(CreateAnswer::Created(at)) = created else {
             panic!("an empty store has room");
         };
-        let arena = store.arena().clone();
+        let (arena, at) = store.map_for_writing(BytesAt::Arena(at)).unwrap();
         // SAFETY: the store granted the place, and nobody seals the object.
         let range = unsafe { CreatingRange::new(arena.clone(), at.offset, at.len) };
         let network = Network::system();

@@ -10,6 +10,7 @@ mod actors;
 mod beside;
 mod ends;
 mod fake_gcs;
+mod full_store;
 mod head_away;
 mod leases;
 mod objects;

@@ -44,7 +44,7 @@ async fn reader_waits_for_an_object_that_is_being_made() {
         panic!("there is room");
     };
     let request = reader.request_object(object, &[node.node_id()]).await;
-    writer.write(created.offset, b"abc");
+    writer.write(&created, b"abc");
     writer
         .ask(Kind::StoreSeal(StoreSeal {
             object_id: object.to_wire(),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aktis_common::ids::{JobId, NodeId, ObjectId, WorkerId};
@@ -192,38 +192,47 @@ impl Process {
         assert!(matches!(answer, Kind::Done(_)), "{answer:?}");
     }
 
-    /// Begins to make an object in the store; gives its offset.
-    pub async fn create(&mut self, object: ObjectId, size_bytes: u64) -> u64 {
+    /// Begins to make an object in the store; says where.
+    pub async fn create(&mut self, object: ObjectId, size_bytes: u64) -> StoreCreateReply {
         let create = StoreCreate {
             object_id: object.to_wire(),
             size_bytes,
             owner: Some(self.address()),
         };
         match self.ask(Kind::StoreCreate(create)).await {
-            Kind::StoreCreateReply(reply) => reply.offset,
+            Kind::StoreCreateReply(reply) => reply,
             other => panic!("expected room, got {other:?}"),
         }
     }
 
     /// Writes an object that was begun.
     #[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
-    pub fn write(&self, offset: u64, bytes: &[u8]) {
+    pub fn write(&self, created: &StoreCreateReply, bytes: &[u8]) {
+        let arena = match created.file.as_str() {
+            "" => self.arena.clone(),
+            file => ArenaMap::of_new_file(Path::new(file)).unwrap(),
+        };
         // SAFETY: this process created the object, and seals it afterwards.
-        let range = unsafe { CreatingRange::new(&self.arena, offset, bytes.len() as u64) };
+        let range = unsafe { CreatingRange::new(arena, created.offset, bytes.len() as u64) };
         range.unwrap().write(&[bytes]).unwrap();
     }
 
     /// Puts an object into the store.
     pub async fn put(&mut self, bytes: &[u8]) -> ObjectId {
         let object = ObjectId::for_put();
-        let offset = self.create(object, bytes.len() as u64).await;
-        self.write(offset, bytes);
+        let created = self.create(object, bytes.len() as u64).await;
+        self.write(&created, bytes);
+        self.seal(object).await;
+        object
+    }
+
+    /// Ends the writing of an object.
+    pub async fn seal(&mut self, object: ObjectId) {
         let seal = StoreSeal {
             object_id: object.to_wire(),
         };
         let answer = self.ask(Kind::StoreSeal(seal)).await;
         assert!(matches!(answer, Kind::Done(_)), "{answer:?}");
-        object
     }
 
     /// Asks for an object.
@@ -238,22 +247,39 @@ impl Process {
     }
 
     #[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
-    fn read(&self, view: &StoreView) -> Vec<u8> {
-        let arena = self.arena.clone();
+    fn read(arena: ArenaMap, offset: u64, size_bytes: u64) -> Vec<u8> {
         // SAFETY: the raylet holds the object for this process, which releases it later.
-        let range = unsafe { SealedRange::new(arena, view.offset, view.size_bytes, ()) };
+        let range = unsafe { SealedRange::new(arena, offset, size_bytes, ()) };
         range.unwrap().to_vec()
     }
 
     /// Waits for an object's bytes, or for what there is instead.
     pub async fn object(&mut self, request_id: u64) -> Result<Vec<u8>, store_get_reply::Outcome> {
+        match self.outcome(request_id).await {
+            store_get_reply::Outcome::View(view) => {
+                Ok(Self::read(self.arena.clone(), view.offset, view.size_bytes))
+            }
+            other => Err(other),
+        }
+    }
+
+    /// Waits for the bytes of an object that lies in a file, and for the file.
+    pub async fn object_in_file(&mut self, request_id: u64) -> (PathBuf, Vec<u8>) {
+        match self.outcome(request_id).await {
+            store_get_reply::Outcome::File(file) => {
+                let path = PathBuf::from(file.path);
+                let map = ArenaMap::of_sealed_file(&path).unwrap();
+                (path, Self::read(map, file.offset, file.size_bytes))
+            }
+            other => panic!("expected a file, got {other:?}"),
+        }
+    }
+
+    async fn outcome(&mut self, request_id: u64) -> store_get_reply::Outcome {
         match self.answer_to(request_id).await {
             Kind::StoreGetReply(StoreGetReply {
-                outcome: Some(store_get_reply::Outcome::View(view)),
-            }) => Ok(self.read(&view)),
-            Kind::StoreGetReply(StoreGetReply {
-                outcome: Some(other),
-            }) => Err(other),
+                outcome: Some(outcome),
+            }) => outcome,
             other => panic!("expected an object, got {other:?}"),
         }
     }

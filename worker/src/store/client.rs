@@ -3,8 +3,10 @@
 //! ```text
 //!  write ─► room? ─────► raylet         begin_read ─► where? ─► raylet
 //!    │ copied into the arena               │ pinned by the raylet, for this process
-//!    └─► sealed                            └─► BegunRead::finish ─► bytes in the arena, or of a spill file
+//!    └─► sealed                            └─► BegunRead::finish ─► bytes in the arena
 //! ```
+//! An object for which the arena has no room is written and read in a file, which is mapped as if it were another arena.
+//!
 //! Owns: the mapped arena, what was read a moment ago ([`recent`](super::recent)), the questions that are on their way. Does not
 //! own: which objects there are and who needs them (the core), references inside of values (the runtime).
 
@@ -16,8 +18,8 @@ use aktis_common::error::ErrorCode;
 use aktis_common::fork::DroppedUnseen;
 use aktis_common::ids::{NodeId, ObjectId};
 use aktis_common::marks::{Point, mark};
-use aktis_lane::{AlignedBuffer, Reactor, Urgency, Waiter};
-use aktis_object_store::{ArenaError, ArenaMap, CreatingRange, SealedRange, SpilledObject};
+use aktis_lane::{Reactor, Urgency, Waiter};
+use aktis_object_store::{ArenaError, ArenaMap, CreatingRange, SealedRange};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -232,9 +234,15 @@ impl StoreClient {
         if reply.already_exists {
             return Ok(size_bytes);
         }
-        let written = write_object(self.arena()?, &reply, &layout);
+        let written = if reply.file.is_empty() {
+            write_object(self.arena()?, reply.offset, &layout)
+        } else {
+            let file = ArenaMap::of_new_file(Path::new(&reply.file));
+            file.and_then(|file| write_object(&file, 0, &layout))
+        };
         if let Err(error) = written {
             self.abort_create(object);
+            let error = error.chain();
             let message = format!("cannot write {size_bytes} bytes into the object store: {error}");
             return Err(TaskFailure::new(ErrorCode::Internal, message));
         }
@@ -289,7 +297,10 @@ impl StoreClient {
         };
         match reply.outcome {
             Some(Outcome::View(view)) => self.pin(place.object, &view).map_err(ReadError::Failed),
-            Some(Outcome::File(file)) => read_file(&file).map_err(ReadError::Failed),
+            Some(Outcome::File(file)) => {
+                let read = self.pin_file(place.object, &file);
+                read.map_err(ReadError::Failed)
+            }
             Some(Outcome::Lost(lost)) => {
                 let tried = lost
                     .tried_nodes
@@ -326,6 +337,28 @@ impl StoreClient {
                 ErrorCode::Internal,
                 format!("the raylet named a bad range: {error}"),
             )
+        })
+    }
+
+    /// The same of an object that lies in a file.
+    #[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
+    fn pin_file(&self, object: ObjectId, file: &wire::StoreFile) -> Result<Bytes, TaskFailure> {
+        let pin = DroppedUnseen::new(StorePin {
+            store: self.clone(),
+            object,
+        });
+        let mapped = ArenaMap::of_sealed_file(Path::new(&file.path)).and_then(|arena| {
+            // SAFETY: RANGE-2 (unchanged-while-read): as in `pin`; the file stays, too, until the pin is dropped.
+            let object = unsafe { SealedRange::new(arena, file.offset, file.size_bytes, pin) }?;
+            object.read_in(0..object.len())?;
+            Ok(object)
+        });
+        mapped.map(Bytes::from_owner).map_err(|error| {
+            let message = format!(
+                "the object store has no room for this object, and its file cannot be read: {}",
+                error.chain()
+            );
+            TaskFailure::new(ErrorCode::ObjectLost, message)
         })
     }
 
@@ -375,7 +408,7 @@ impl StoreClient {
     fn unpin_late(&self, object: ObjectId, answer: &Answer) {
         use wire::store_get_reply::Outcome;
         if let Ok((Kind::StoreGetReply(reply), _)) = answer
-            && let Some(Outcome::View(_)) = reply.outcome
+            && let Some(Outcome::View(_) | Outcome::File(_)) = reply.outcome
         {
             self.unpin(object);
         }
@@ -384,32 +417,11 @@ impl StoreClient {
 
 /// Copies a value to where the raylet made room for it.
 #[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
-fn write_object(
-    arena: &ArenaMap,
-    reply: &wire::StoreCreateReply,
-    layout: &StoredLayout,
-) -> Result<(), ArenaError> {
-    // SAFETY: RANGE-1 (alone-while-written): the raylet answered a create of this process with the offset, this is the only
+fn write_object(arena: &ArenaMap, offset: u64, layout: &StoredLayout) -> Result<(), ArenaError> {
+    // SAFETY: RANGE-1 (alone-while-written): the raylet answered a create of this process with the place, this is the only
     // range that is made of it, and the object is sealed or aborted after it is used up.
-    let range = unsafe { CreatingRange::new(arena, reply.offset, layout.len_bytes() as u64) };
+    let range = unsafe { CreatingRange::new(arena, offset, layout.len_bytes() as u64) };
     range?.write(&layout.slices())
-}
-
-/// Reads an object from its spill file: the store has no room for it.
-fn read_file(file: &wire::StoreFile) -> Result<Bytes, TaskFailure> {
-    let failed = |error: String| {
-        let message = format!(
-            "the object store has no room for this object, and its file cannot be read: {error}"
-        );
-        TaskFailure::new(ErrorCode::ObjectLost, message)
-    };
-    let object = SpilledObject::open(Path::new(&file.path), file.offset, file.size_bytes);
-    let object = object.map_err(|error| failed(error.to_string()))?;
-    let mut buffer = AlignedBuffer::new(object.len_bytes());
-    object
-        .read(file.checksum, buffer.as_mut_slice())
-        .map_err(|error| failed(error.to_string()))?;
-    Ok(Bytes::from_owner(buffer))
 }
 
 fn unexpected(request: &str) -> TaskFailure {

@@ -51,18 +51,22 @@ impl ObjectTable {
     /// Ends the writing of an object: from now on it can be read and never changes
     /// (`OBJ-3 (sealed-is-immutable)`). Gets that wait for it are answered.
     pub fn seal(&mut self, client: ClientId, oid: ObjectId) -> Result<(), SealError> {
-        let (writer, residence) = self.being_written(client, oid)?;
-        let Residence::Creating { extent, .. } = residence else {
-            return Err(SealError::NotCreating { oid });
+        let sealed = match self.being_written(client, oid)? {
+            Residence::Creating { extent, .. } => Residence::Memory { extent, disk: None },
+            Residence::FileCreating { file, .. } => Residence::FileSealing { file },
+            _ => return Err(SealError::NotCreating { oid }),
         };
-        self.writes.remove_one(writer, oid);
+        self.writes.remove_one(client, oid);
         let last_used = self.next_use();
-        let size_bytes = self
-            .update(oid, |entry| {
-                entry.residence = Residence::Memory { extent, disk: None };
-                entry.last_used = last_used;
-            })
-            .size_bytes;
+        let entry = self.update(oid, |entry| {
+            entry.residence = sealed;
+            entry.last_used = last_used;
+        });
+        let size_bytes = entry.size_bytes;
+        if let Some(file) = entry.own_file() {
+            self.check_new_file(oid, file);
+            return Ok(());
+        }
         self.answer_ready(oid);
         self.drop_if_unused(oid);
         self.pump();
@@ -85,6 +89,9 @@ impl ObjectTable {
             self.queue.remove(MemoryRequest::Create(oid));
         }
         let is_freed = self.objects[&oid].is_freed;
+        if let Residence::FileCreating { file, .. } = self.objects[&oid].residence {
+            self.discard_file(file);
+        }
         self.drop_object(oid);
         if !is_freed {
             let waiting_gets = self.waiters.count(oid);
@@ -119,6 +126,7 @@ impl ObjectTable {
         oid: ObjectId,
         size_bytes: u64,
     ) -> Result<CreateAnswer, CreateError> {
+        let request = MemoryRequest::Create(oid);
         if self.queue.is_empty() {
             match self.place(size_bytes) {
                 RoomSearch::Placed(extent) => {
@@ -129,7 +137,9 @@ impl ObjectTable {
                     self.update(oid, |entry| entry.residence = residence);
                     return Ok(CreateAnswer::Created(self.location(oid)));
                 }
-                RoomSearch::Stalled if self.config.full_grace.is_zero() => {
+                RoomSearch::Stalled
+                    if self.config.full_grace.is_zero() && !self.can_do_without_room(request) =>
+                {
                     self.writes.remove_one(client, oid);
                     let full = self.describe_full(oid);
                     self.remove_entry(oid);
@@ -138,30 +148,25 @@ impl ObjectTable {
                 RoomSearch::Stalled | RoomSearch::InFlight => {}
             }
         }
-        self.queue.push(MemoryRequest::Create(oid));
+        self.queue.push(request);
+        if self.can_do_without_room(request) {
+            self.pump();
+        }
         Ok(CreateAnswer::Pending)
     }
 
     /// `OBJ-1 (single-writer)`: only the client that creates an object may end that.
-    fn being_written(
-        &self,
-        client: ClientId,
-        oid: ObjectId,
-    ) -> Result<(ClientId, Residence), SealError> {
-        let residence = self.objects.get(&oid).map(|entry| entry.residence.clone());
-        match residence {
-            Some(r @ (Residence::Queued { writer } | Residence::Creating { writer, .. })) => {
-                if writer == client {
-                    Ok((writer, r))
-                } else {
-                    Err(SealError::NotWriter {
-                        oid,
-                        client,
-                        writer,
-                    })
-                }
-            }
-            _ => Err(SealError::NotCreating { oid }),
+    fn being_written(&self, client: ClientId, oid: ObjectId) -> Result<Residence, SealError> {
+        let not_creating = SealError::NotCreating { oid };
+        let entry = self.objects.get(&oid).ok_or(not_creating.clone())?;
+        match entry.writer() {
+            Some(writer) if writer == client => Ok(entry.residence.clone()),
+            Some(writer) => Err(SealError::NotWriter {
+                oid,
+                client,
+                writer,
+            }),
+            None => Err(not_creating),
         }
     }
 }

@@ -8,7 +8,7 @@ use aktis_common::ids::ObjectId;
 use super::ObjectTable;
 use crate::core::allocator::Extent;
 use crate::core::index::ClassIndex;
-use crate::core::object::{Class, Residence, SpillFileId};
+use crate::core::object::{Class, ObjectEntry, SpillFileId};
 use crate::core::queue::MemoryRequest;
 
 impl ObjectTable {
@@ -51,7 +51,12 @@ impl ObjectTable {
         let unused = self.objects.iter().find(|(_, entry)| {
             let is_at_rest = !matches!(
                 entry.class(),
-                Class::Queued | Class::Creating | Class::Spilling | Class::Restoring
+                Class::Queued
+                    | Class::Creating
+                    | Class::FileCreating
+                    | Class::Spilling
+                    | Class::Checking
+                    | Class::Restoring
             );
             entry.is_freed && entry.reader_count == 0 && is_at_rest
         });
@@ -78,7 +83,11 @@ impl ObjectTable {
                     state: format!("{oid}: {count} held, counted {}", entry.reader_count),
                 });
             }
-            if count > 0 && !matches!(entry.class(), Class::Reading | Class::Spilling) {
+            let is_held = matches!(
+                entry.class(),
+                Class::Reading | Class::Spilling | Class::Mapped
+            );
+            if count > 0 && !is_held {
                 return Err(Broken {
                     label: "OBJ-4",
                     state: format!("{oid} is read but {:?}", entry.class()),
@@ -99,15 +108,7 @@ impl ObjectTable {
         let mut written = 0;
         for (client, oid, count) in self.writes.iter() {
             written += 1;
-            let writer = self
-                .objects
-                .get(&oid)
-                .and_then(|entry| match entry.residence {
-                    Residence::Queued { writer } | Residence::Creating { writer, .. } => {
-                        Some(writer)
-                    }
-                    _ => None,
-                });
+            let writer = self.objects.get(&oid).and_then(ObjectEntry::writer);
             if writer != Some(client) || count != 1 {
                 return Err(Broken {
                     label: "OBJ-1",
@@ -115,7 +116,7 @@ impl ObjectTable {
                 });
             }
         }
-        let classes = [Class::Queued, Class::Creating];
+        let classes = [Class::Queued, Class::Creating, Class::FileCreating];
         let expected: u64 = classes.iter().map(|class| self.index.count(*class)).sum();
         if written != expected {
             return Err(Broken {
@@ -154,7 +155,12 @@ impl ObjectTable {
             let may_wait = matches!(
                 class,
                 None | Some(
-                    Class::Queued | Class::Creating | Class::RestoreQueued | Class::Restoring
+                    Class::Queued
+                        | Class::Creating
+                        | Class::FileCreating
+                        | Class::Checking
+                        | Class::RestoreQueued
+                        | Class::Restoring
                 )
             );
             if !may_wait || clients.is_empty() {
@@ -183,6 +189,18 @@ impl ObjectTable {
             *slots.entry(slot.file).or_default() += 1;
         }
         self.spill_files.check_invariants(&slots)?;
+        let own_files = self
+            .objects
+            .iter()
+            .filter_map(|(oid, entry)| Some((oid, entry.own_file()?)));
+        for (oid, file) in own_files {
+            if self.spill_files.being_written(file) != Some(&[*oid][..]) {
+                return Err(Broken {
+                    label: "OBJ-6",
+                    state: format!("{oid} is being created in {file:?}, which is not for it"),
+                });
+            }
+        }
         match self.config.spill_limit_bytes {
             Some(limit) if self.spill_files.total_bytes() > limit => Err(Broken {
                 label: "OBJ-6",

@@ -49,32 +49,44 @@ impl ObjectTable {
                 self.update(oid, |entry| entry.residence = residence);
                 self.answer_ready(oid);
             }
-            Err(RestoreFailure::Unreadable(reason)) => {
-                self.update(oid, |entry| entry.residence = Residence::Disk { slot });
+            Err(failure) => {
+                self.end_unread(oid, slot, failure);
                 self.release_extent(extent);
-                self.answer_failed(oid, &GetError::Unreadable { oid, reason });
-            }
-            Err(RestoreFailure::Corrupt(reason)) => {
-                let lost = Residence::Lost {
-                    reason: reason.clone(),
-                };
-                self.update(oid, |entry| entry.residence = lost);
-                self.release_extent(extent);
-                self.release_slot(slot);
-                if !self.objects[&oid].is_freed {
-                    let waiting_gets = self.waiters.count(oid);
-                    let gone = GoneReason::Lost(reason.clone());
-                    self.reply(StoreReply::ObjectGone {
-                        oid,
-                        reason: gone,
-                        waiting_gets,
-                    });
-                }
-                self.answer_failed(oid, &GetError::Lost { oid, reason });
             }
         }
         self.drop_if_unused(oid);
         self.pump();
+    }
+
+    /// An object was not read from `slot`, where it lies.
+    pub(super) fn end_unread(&mut self, oid: ObjectId, slot: SpillSlot, failure: RestoreFailure) {
+        match failure {
+            RestoreFailure::Unreadable(reason) => {
+                self.update(oid, |entry| entry.residence = Residence::Disk { slot });
+                self.answer_failed(oid, &GetError::Unreadable { oid, reason });
+            }
+            RestoreFailure::Corrupt(reason) => {
+                self.lose(oid, reason);
+                self.release_slot(slot);
+            }
+        }
+    }
+
+    /// The bytes of an object are gone.
+    pub(super) fn lose(&mut self, oid: ObjectId, reason: String) {
+        let lost = Residence::Lost {
+            reason: reason.clone(),
+        };
+        self.update(oid, |entry| entry.residence = lost);
+        if !self.objects[&oid].is_freed {
+            let waiting_gets = self.waiters.count(oid);
+            self.reply(StoreReply::ObjectGone {
+                oid,
+                reason: GoneReason::Lost(reason.clone()),
+                waiting_gets,
+            });
+        }
+        self.answer_failed(oid, &GetError::Lost { oid, reason });
     }
 
     fn end_spilling(&mut self, oid: ObjectId, disk: Option<SpillSlot>) {

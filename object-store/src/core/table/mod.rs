@@ -5,6 +5,7 @@
 //!  read.rs        get, cancel_get, release              clients that read
 //!  departure.rs   free, client_gone, owner_gone         what ends objects
 //!  reclaim.rs     place, evict, spill, pump, on_tick    how room is made
+//!  on_disk.rs     file_created, object_checked          what is made and read in files, for want of room
 //!  io_events.rs   spill_written, object_restored        what the disk answers
 //!  warmth.rs      pages made ahead, idle pages returned
 //!  report.rs      stats, listings, reasons
@@ -15,6 +16,7 @@ mod create;
 mod departure;
 mod invariants;
 mod io_events;
+mod on_disk;
 mod read;
 mod reclaim;
 mod report;
@@ -33,7 +35,7 @@ use super::effect::{StoreEffect, StoreReply};
 use super::index::ClassIndex;
 use super::object::{ObjectEntry, ObjectState, Residence};
 use super::queue::MemoryQueue;
-use super::request::ObjectLocation;
+use super::request::{BytesAt, ObjectLocation};
 use super::spill_files::SpillFiles;
 use super::waiters::GetWaiters;
 use reclaim::SpillBlock;
@@ -65,6 +67,7 @@ pub(super) struct Totals {
     evicted_objects: u64,
     spilled_bytes: u64,
     restored_bytes: u64,
+    created_on_disk_bytes: u64,
 }
 
 /// The state of the store. See the [module](super) for how it is driven.
@@ -207,14 +210,26 @@ impl ObjectTable {
         self.use_clock
     }
 
-    fn location(&self, oid: ObjectId) -> ObjectLocation {
+    /// Where the object is read.
+    fn bytes_at(&self, oid: ObjectId) -> BytesAt {
         let entry = &self.objects[&oid];
-        let extent = entry
-            .extent()
-            .expect("callers locate objects that are in memory");
-        ObjectLocation {
-            offset: extent.offset,
-            len: entry.size_bytes,
+        match entry.residence {
+            Residence::Disk { slot } => BytesAt::File(slot.location()),
+            _ => BytesAt::Arena(in_memory(entry)),
         }
+    }
+
+    fn location(&self, oid: ObjectId) -> ObjectLocation {
+        in_memory(&self.objects[&oid])
+    }
+}
+
+fn in_memory(entry: &ObjectEntry) -> ObjectLocation {
+    let extent = entry
+        .extent()
+        .expect("callers locate objects that are in memory");
+    ObjectLocation {
+        offset: extent.offset,
+        len: entry.size_bytes,
     }
 }

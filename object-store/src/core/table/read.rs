@@ -7,7 +7,7 @@ use super::reclaim::RoomSearch;
 use crate::core::effect::StoreReply;
 use crate::core::object::{Class, Residence};
 use crate::core::queue::MemoryRequest;
-use crate::core::request::{ClientId, GetAnswer, GetError, ObjectLocation, ReleaseError};
+use crate::core::request::{BytesAt, ClientId, GetAnswer, GetError, ReleaseError};
 
 impl ObjectTable {
     /// Asks for an object. With [`GetAnswer::Ready`] the client holds one read reference, and the
@@ -23,18 +23,23 @@ impl ObjectTable {
             return Err(GetError::Freed { oid });
         }
         match entry.class() {
-            Class::Reading | Class::Spillable | Class::Evictable | Class::Spilling => {
-                Ok(GetAnswer::Ready(self.add_reader(client, oid)))
-            }
-            Class::Queued | Class::Creating => {
+            Class::Reading
+            | Class::Spillable
+            | Class::Evictable
+            | Class::Spilling
+            | Class::Mapped => Ok(GetAnswer::Ready(self.add_reader(client, oid))),
+            Class::Queued | Class::Creating | Class::FileCreating => {
                 self.waiters.push(client, oid);
                 Ok(GetAnswer::Pending)
             }
-            Class::RestoreQueued | Class::Restoring => {
+            Class::Checking | Class::RestoreQueued | Class::Restoring => {
                 self.waiters.push(client, oid);
                 Ok(GetAnswer::Restoring)
             }
-            Class::Disk => self.restore_for(client, oid),
+            Class::Disk => {
+                self.restore_for(client, oid);
+                Ok(GetAnswer::Restoring)
+            }
             Class::Lost => Err(self.lost_error(oid)),
         }
     }
@@ -68,9 +73,10 @@ impl ObjectTable {
             entry.last_used = last_used;
         });
         self.drop_if_unused(oid);
+        self.drop_idle_copy(oid);
     }
 
-    /// Answers all gets that wait for an object that is in memory now.
+    /// Answers all gets that wait for an object that is in memory now, or checked in its file.
     pub(super) fn answer_ready(&mut self, oid: ObjectId) {
         for client in self.waiters.take_object(oid) {
             let location = self.add_reader(client, oid);
@@ -105,41 +111,32 @@ impl ObjectTable {
         }
     }
 
-    fn add_reader(&mut self, client: ClientId, oid: ObjectId) -> ObjectLocation {
+    fn add_reader(&mut self, client: ClientId, oid: ObjectId) -> BytesAt {
         self.reads.add(client, oid);
         let last_used = self.next_use();
         self.update(oid, |entry| {
             entry.reader_count += 1;
             entry.last_used = last_used;
         });
-        self.location(oid)
+        self.bytes_at(oid)
     }
 
-    fn restore_for(&mut self, client: ClientId, oid: ObjectId) -> Result<GetAnswer, GetError> {
+    fn restore_for(&mut self, client: ClientId, oid: ObjectId) {
+        self.waiters.push(client, oid);
         let slot = self.objects[&oid]
             .slot()
             .expect("an object on disk has a slot");
         let size_bytes = self.objects[&oid].size_bytes;
-        if !self.queue.has_restores() {
-            match self.place(size_bytes) {
-                RoomSearch::Placed(extent) => {
-                    self.waiters.push(client, oid);
-                    self.start_restore(oid, extent);
-                    return Ok(GetAnswer::Restoring);
-                }
-                RoomSearch::Stalled if self.config.full_grace.is_zero() => {
-                    let full = self.describe_full(oid);
-                    return Err(GetError::Full { full, slot });
-                }
-                RoomSearch::Stalled | RoomSearch::InFlight => {}
-            }
+        if !self.queue.has_restores()
+            && let RoomSearch::Placed(extent) = self.place(size_bytes)
+        {
+            return self.start_restore(oid, extent);
         }
-        self.waiters.push(client, oid);
         self.update(oid, |entry| {
             entry.residence = Residence::RestoreQueued { slot }
         });
         self.queue.push(MemoryRequest::Restore(oid));
-        Ok(GetAnswer::Restoring)
+        self.pump();
     }
 
     fn lost_error(&self, oid: ObjectId) -> GetError {

@@ -1,4 +1,4 @@
-//! How room is made: allocate, else evict, else spill, else wait, else say that the store is full.
+//! How room is made: allocate, else evict, else spill, else wait, else do without (`on_disk.rs`) or say that the store is full.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use super::ObjectTable;
 use crate::core::allocator::{ALIGNMENT_BYTES, Extent};
 use crate::core::effect::{GoneReason, StoreEffect, StoreReply};
 use crate::core::object::{Class, Residence, SpillSlot, SpilledPart};
-use crate::core::queue::MemoryRequest;
-use crate::core::request::{CreateError, GetError, StoreFull};
+use crate::core::queue::{MemoryRequest, Stall};
+use crate::core::request::{BytesAt, CreateError, StoreFull};
 
 /// After a failed spill the disk is left alone for this long.
 const SPILL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A restore waits this long at most for clients to let go of something.
-const RESTORE_GRACE: Duration = Duration::from_millis(500);
+/// A request that can go on in a file waits this long at most for clients to let go of something.
+const DISK_GRACE: Duration = Duration::from_millis(500);
 
 /// Spilling does not work at the moment.
 #[derive(Debug, Clone)]
@@ -62,23 +62,46 @@ impl ObjectTable {
                 }
                 RoomSearch::InFlight => return,
                 RoomSearch::Stalled => {
-                    let waited = self.queue.note_stalled(self.now);
-                    if waited < self.patience(request) {
-                        return;
+                    let stall = self.queue.note_stalled(self.now);
+                    if self.can_do_without_room(request) {
+                        if !self.is_over(stall, request) {
+                            return;
+                        }
+                        self.queue.pop();
+                        self.do_without_room(request, self.now.saturating_sub(stall.waited));
+                    } else {
+                        if stall.waited < self.config.full_grace {
+                            return;
+                        }
+                        self.queue.pop();
+                        self.refuse(request.oid());
                     }
-                    self.queue.pop();
-                    self.refuse(request);
                 }
             }
         }
     }
 
-    /// How long a request may be stalled. What is on disk can be read without room.
-    fn patience(&self, request: MemoryRequest) -> Duration {
+    /// Whether a request has waited enough that can go on in a file. What others are writing into the arena now will soon be
+    /// sealed: then it can be spilled, which makes better room for what is to be created.
+    fn is_over(&self, stall: Stall, request: MemoryRequest) -> bool {
+        let needed_bytes = self.objects[&request.oid()].footprint_bytes;
+        let creating_bytes = self.index.bytes(Class::Creating);
+        let is_room_coming =
+            creating_bytes > 0 && needed_bytes <= self.obtainable_bytes() + creating_bytes;
         match request {
-            MemoryRequest::Create(_) => self.config.full_grace,
-            MemoryRequest::Restore(_) => self.config.full_grace.min(RESTORE_GRACE),
+            MemoryRequest::Create(_) if is_room_coming => stall.waited >= self.config.full_grace,
+            _ => stall.starved >= self.config.full_grace.min(DISK_GRACE),
         }
+    }
+
+    /// What can be had without anybody letting go of anything.
+    fn obtainable_bytes(&self) -> u64 {
+        let spillable_bytes = self.index.bytes(Class::Spillable);
+        self.allocator.free_bytes()
+            + self.warmth.reserved_bytes()
+            + self.index.bytes(Class::Evictable)
+            + self.index.bytes(Class::Spilling)
+            + spillable_bytes.min(self.spill_budget_bytes())
     }
 
     /// Finds room for `size_bytes`: on the free list, by evicting least recently used copies, or
@@ -88,15 +111,7 @@ impl ObjectTable {
             return RoomSearch::Placed(extent);
         }
         let needed_bytes = self.allocator.footprint_bytes(size_bytes);
-        let obtainable_bytes = self.allocator.free_bytes()
-            + self.warmth.reserved_bytes()
-            + self.index.bytes(Class::Evictable)
-            + self.index.bytes(Class::Spilling)
-            + self
-                .index
-                .bytes(Class::Spillable)
-                .min(self.spill_budget_bytes());
-        if needed_bytes > obtainable_bytes {
+        if needed_bytes > self.obtainable_bytes() {
             return RoomSearch::Stalled;
         }
         while let Some(victim) = self.index.first_evictable() {
@@ -166,7 +181,7 @@ impl ObjectTable {
                 self.update(oid, |entry| {
                     entry.residence = Residence::Creating { writer, extent }
                 });
-                let result = Ok(self.location(oid));
+                let result = Ok(BytesAt::Arena(self.location(oid)));
                 self.reply(StoreReply::Created {
                     client: writer,
                     oid,
@@ -178,26 +193,18 @@ impl ObjectTable {
         }
     }
 
-    fn refuse(&mut self, request: MemoryRequest) {
-        let oid = request.oid();
+    /// A create that waited for room fails.
+    fn refuse(&mut self, oid: ObjectId) {
         let full = self.describe_full(oid);
-        match self.objects[&oid].residence.clone() {
-            Residence::Queued { writer } => {
-                self.writes.remove_one(writer, oid);
-                self.remove_entry(oid);
-                let result = Err(CreateError::Full(full));
-                self.reply(StoreReply::Created {
-                    client: writer,
-                    oid,
-                    result,
-                });
-            }
-            Residence::RestoreQueued { slot } => {
-                self.update(oid, |entry| entry.residence = Residence::Disk { slot });
-                self.answer_failed(oid, &GetError::Full { full, slot });
-            }
-            residence => unreachable!("a waiting request is queued, not {residence:?}"),
-        }
+        let entry = self.remove_entry(oid);
+        let client = entry.writer().expect("a queued create has a writer");
+        self.writes.remove_one(client, oid);
+        let result = Err(CreateError::Full(full));
+        self.reply(StoreReply::Created {
+            client,
+            oid,
+            result,
+        });
     }
 
     fn evict(&mut self, oid: ObjectId) {
@@ -209,21 +216,35 @@ impl ObjectTable {
             Some(slot) => {
                 self.update(oid, |entry| entry.residence = Residence::Disk { slot });
                 self.release_extent(extent);
+                self.drop_idle_copy(oid);
             }
-            None => {
-                self.drop_object(oid);
-                let reason = GoneReason::Evicted;
-                self.reply(StoreReply::ObjectGone {
-                    oid,
-                    reason,
-                    waiting_gets: 0,
-                });
-            }
+            None => self.drop_copy(oid),
         }
     }
 
+    /// A copy of an object of another node does not stay on the disk for nobody.
+    pub(super) fn drop_idle_copy(&mut self, oid: ObjectId) {
+        let is_idle = self
+            .objects
+            .get(&oid)
+            .is_some_and(|entry| entry.class() == Class::Disk && !entry.is_primary);
+        if is_idle {
+            self.drop_copy(oid);
+        }
+    }
+
+    fn drop_copy(&mut self, oid: ObjectId) {
+        self.drop_object(oid);
+        let reason = GoneReason::Evicted;
+        self.reply(StoreReply::ObjectGone {
+            oid,
+            reason,
+            waiting_gets: 0,
+        });
+    }
+
     /// How many bytes may still be written to disk.
-    fn spill_budget_bytes(&self) -> u64 {
+    pub(super) fn spill_budget_bytes(&self) -> u64 {
         if self.spill_block.is_some() {
             return 0;
         }
@@ -301,6 +322,6 @@ impl ObjectTable {
 }
 
 /// Objects start at aligned places in spill files, too.
-fn bytes_on_disk(size_bytes: u64) -> u64 {
+pub(super) fn bytes_on_disk(size_bytes: u64) -> u64 {
     size_bytes.next_multiple_of(ALIGNMENT_BYTES)
 }

@@ -3,7 +3,7 @@
 use aktis_common::ids::ObjectId;
 
 use super::ObjectTable;
-use crate::core::object::{Class, ObjectEntry, Residence};
+use crate::core::object::{Class, ObjectEntry};
 use crate::core::queue::MemoryRequest;
 use crate::core::stats::{ObjectInfo, StoreStats, WaitingRequest};
 
@@ -22,6 +22,8 @@ impl ObjectTable {
             evictable_bytes: self.index.bytes(Class::Evictable),
             spill_files: self.spill_files.count() as u64,
             spill_file_bytes: self.spill_files.total_bytes(),
+            created_on_disk_bytes: self.totals.created_on_disk_bytes,
+            mapped_objects: self.index.count(Class::Mapped),
             evicted_objects: self.totals.evicted_objects,
             spilled_bytes: self.totals.spilled_bytes,
             restored_bytes: self.totals.restored_bytes,
@@ -49,10 +51,7 @@ impl ObjectTable {
         let describe = |(position, request): (usize, MemoryRequest)| {
             let oid = request.oid();
             let entry = &self.objects[&oid];
-            let client = match entry.residence {
-                Residence::Queued { writer } => Some(writer),
-                _ => None,
-            };
+            let client = entry.writer();
             let reason = self.waiting_reason(position);
             WaitingRequest {
                 oid,
@@ -81,7 +80,8 @@ impl ObjectTable {
         };
         format!(
             "waits for clients to release objects: {readers_bytes} bytes are being read, \
-             {creating_bytes} bytes are being created, nothing can be evicted or spilled{why_no_spill}"
+             {creating_bytes} bytes are being created, nothing can be evicted or spilled{why_no_spill}; \
+             goes to the disk soon if it has room"
         )
     }
 }

@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::{ObjectId, WorkerId};
-use aktis_object_store::{
-    CreateAnswer, CreateError, GetAnswer, GetError, ObjectLocation, StoreFull,
-};
+use aktis_object_store::{BytesAt, CreateAnswer, CreateError, GetAnswer, GetError, StoreFull};
 use aktis_proto::v1::Address;
 
 use super::{PULLER, SERVER, StoreOutput, StorePort};
@@ -62,7 +60,9 @@ impl StorePort {
 
     fn ask_for_room(&mut self, object: ObjectId, owner: WorkerId, size_bytes: u64) {
         match self.store.create(PULLER, object, owner, size_bytes, false) {
-            Ok(CreateAnswer::Created(place)) => self.on_pull_placed(object, Ok(place)),
+            Ok(CreateAnswer::Created(place)) => {
+                self.on_pull_placed(object, Ok(BytesAt::Arena(place)));
+            }
             Ok(CreateAnswer::Pending) => {
                 self.room_wanted.entry(object).or_insert(RoomWanted {
                     owner,
@@ -78,11 +78,7 @@ impl StorePort {
     /// A copy has its place, or there is no room for it. Then it queues again: what other tasks read or write now will be let
     /// go, and one argument that does not fit beside them is no reason to fail. Only when nothing has moved for long does it
     /// fail.
-    pub(super) fn on_pull_placed(
-        &mut self,
-        object: ObjectId,
-        place: Result<ObjectLocation, CreateError>,
-    ) {
+    pub(super) fn on_pull_placed(&mut self, object: ObjectId, place: Result<BytesAt, CreateError>) {
         let wanted = self.room_wanted.remove(&object);
         if let (Err(CreateError::Full(full)), Some(wanted)) = (&place, wanted)
             && let Some(wanted) = wanted.again(full, Instant::now())
@@ -114,11 +110,11 @@ impl StorePort {
         }
     }
 
-    /// Holds an object in memory for a transfer to another node; the answer is a [`StoreOutput::ReadReady`].
+    /// Holds an object for a transfer to another node, in memory or in its file; the answer is a [`StoreOutput::ReadReady`].
     pub(crate) fn read(&mut self, reply_to: ReplyTo, object: ObjectId) {
         let place = if self.store.contains(object) {
             match self.store.get(SERVER, object) {
-                Ok(GetAnswer::Ready(place)) => Ok(place),
+                Ok(GetAnswer::Ready(at)) => Ok(at),
                 Ok(GetAnswer::Restoring | GetAnswer::Pending) => {
                     return self.await_get(SERVER, object, reply_to);
                 }

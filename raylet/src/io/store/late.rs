@@ -36,7 +36,7 @@ impl StorePort {
                 };
                 let connection = ConnectionId(client.0);
                 match result {
-                    Ok(place) => self.put_created(connection, request_id, place),
+                    Ok(at) => self.put_created(connection, request_id, at),
                     Err(error) => self.put_create_error(connection, request_id, &error),
                 }
             }

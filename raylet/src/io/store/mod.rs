@@ -13,8 +13,9 @@ use std::time::Instant;
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{InvalidId, NodeId, ObjectId, WorkerId};
 use aktis_object_store::{
-    ArenaHandle, ClientId, CreateAnswer, CreateError, GetAnswer, GetError, IoDone, NodeStore,
-    ObjectLocation, StoreConfig, StoreOpenError, StoreReply, StoreStats,
+    ArenaError, ArenaHandle, ArenaMap, BytesAt, ClientId, CreateAnswer, CreateError, GetAnswer,
+    GetError, IoDone, NodeStore, ObjectLocation, StoreConfig, StoreOpenError, StoreReply,
+    StoreStats,
 };
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
@@ -52,13 +53,13 @@ pub(crate) enum StoreOutput {
     /// A copy that is being fetched has its place, or cannot have one.
     PullPlaced {
         object: ObjectId,
-        place: Result<ObjectLocation, CreateError>,
+        place: Result<BytesAt, CreateError>,
     },
-    /// An object that another node wants to read is in memory, or not to be had.
+    /// An object that another node wants to read is there to be read, or not to be had.
     ReadReady {
         reply_to: ReplyTo,
         object: ObjectId,
-        place: Result<ObjectLocation, GetError>,
+        place: Result<BytesAt, GetError>,
     },
 }
 
@@ -105,13 +106,24 @@ impl StorePort {
     }
 
     /// How processes map the arena.
-    pub(crate) fn arena_handle(&self) -> Result<ArenaHandle, aktis_object_store::ArenaError> {
+    pub(crate) fn arena_handle(&self) -> Result<ArenaHandle, ArenaError> {
         self.store.arena_handle()
     }
 
-    /// The memory of the store.
-    pub(crate) fn arena(&self) -> &aktis_object_store::ArenaMap {
-        self.store.arena()
+    /// What a copy that comes in is written to.
+    pub(crate) fn map_for_writing(
+        &self,
+        at: BytesAt,
+    ) -> Result<(ArenaMap, ObjectLocation), ArenaError> {
+        self.store.map_for_writing(at)
+    }
+
+    /// What a copy that goes out is read from.
+    pub(crate) fn map_for_reading(
+        &self,
+        at: BytesAt,
+    ) -> Result<(ArenaMap, ObjectLocation), ArenaError> {
+        self.store.map_for_reading(at)
     }
 
     /// Figures of the store.
@@ -193,7 +205,9 @@ impl StorePort {
             .store
             .create(client(connection), object, owner, create.size_bytes, true)
         {
-            Ok(CreateAnswer::Created(place)) => self.put_created(connection, request_id, place),
+            Ok(CreateAnswer::Created(place)) => {
+                self.put_created(connection, request_id, BytesAt::Arena(place));
+            }
             Ok(CreateAnswer::Pending) => {
                 self.creating
                     .insert((client(connection), object), request_id);
@@ -203,10 +217,16 @@ impl StorePort {
         Ok(())
     }
 
-    fn put_created(&mut self, connection: ConnectionId, request_id: u64, place: ObjectLocation) {
-        let reply = StoreCreateReply {
-            offset: place.offset,
-            already_exists: false,
+    fn put_created(&mut self, connection: ConnectionId, request_id: u64, at: BytesAt) {
+        let reply = match at {
+            BytesAt::Arena(place) => StoreCreateReply {
+                offset: place.offset,
+                ..StoreCreateReply::default()
+            },
+            BytesAt::File(place) => StoreCreateReply {
+                file: self.store.file_of(place).display().to_string(),
+                ..StoreCreateReply::default()
+            },
         };
         self.put(connection, request_id, Kind::StoreCreateReply(reply));
     }
@@ -216,8 +236,8 @@ impl StorePort {
             CreateError::AlreadyExists {
                 is_sealed: true, ..
             } => Kind::StoreCreateReply(StoreCreateReply {
-                offset: 0,
                 already_exists: true,
+                ..StoreCreateReply::default()
             }),
             error => Kind::Failure(create_failure(error)),
         };
@@ -237,7 +257,7 @@ impl StorePort {
             request_id,
         };
         match self.store.get(client, object) {
-            Ok(GetAnswer::Ready(place)) => self.put_got(connection, request_id, Ok(place)),
+            Ok(GetAnswer::Ready(at)) => self.put_got(connection, request_id, Ok(at)),
             Ok(GetAnswer::Restoring) => self.await_get(client, object, reply_to),
             Ok(GetAnswer::Pending) => {
                 self.await_get(client, object, reply_to);
@@ -264,10 +284,15 @@ impl StorePort {
         &mut self,
         connection: ConnectionId,
         request_id: u64,
-        place: Result<ObjectLocation, GetError>,
+        at: Result<BytesAt, GetError>,
     ) {
-        let outcome = match place {
-            Ok(place) => store_get_reply::Outcome::View(StoreView {
+        let outcome = match at {
+            Ok(BytesAt::Arena(place)) => store_get_reply::Outcome::View(StoreView {
+                offset: place.offset,
+                size_bytes: place.len,
+            }),
+            Ok(BytesAt::File(place)) => store_get_reply::Outcome::File(StoreFile {
+                path: self.store.file_of(place).display().to_string(),
                 offset: place.offset,
                 size_bytes: place.len,
             }),
@@ -275,17 +300,6 @@ impl StorePort {
                 tried_nodes: vec![self.here.to_wire()],
                 reason,
             }),
-            Err(GetError::Full { full, slot }) => match self.store.spill_file(slot) {
-                Some(path) => store_get_reply::Outcome::File(StoreFile {
-                    path: path.display().to_string(),
-                    offset: slot.file_offset,
-                    size_bytes: slot.len,
-                    checksum: slot.checksum,
-                }),
-                None => {
-                    store_get_reply::Outcome::Failure(get_failure(&GetError::Full { full, slot }))
-                }
-            },
             Err(error) => store_get_reply::Outcome::Failure(get_failure(&error)),
         };
         self.put_outcome(connection, request_id, outcome);
@@ -437,7 +451,6 @@ pub(crate) fn get_failure(error: &GetError) -> Failure {
         GetError::Lost { .. } | GetError::Freed { .. } => ErrorCode::ObjectLost,
         // Its bytes are kept; the text says so.
         GetError::Unreadable { .. } => ErrorCode::ObjectLost,
-        GetError::Full { .. } => ErrorCode::ObjectStoreFull,
     };
     Failure::of(code, error.to_string())
 }

@@ -117,7 +117,7 @@ fn object_for_which_there_is_no_place_in_the_arena_is_given_up() {
     assert!(matches!(question, Kind::StoreCreate(_)));
     let reply = Kind::StoreCreateReply(wire::StoreCreateReply {
         offset: (1 << 20) - 64,
-        already_exists: false,
+        ..Default::default()
     });
     raylet.send_kind(create, reply).expect("open");
     let written = writing.join().expect("no panic");

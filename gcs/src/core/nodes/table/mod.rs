@@ -181,6 +181,7 @@ impl NodeTable {
             gpu_available: report.gpu_available.clone(),
             store_capacity_bytes: report.store_capacity_bytes,
             store_used_bytes: report.store_used_bytes,
+            store_disk_bytes: report.store_disk_bytes,
             waiting: report.waiting.clone(),
             ..record.info.clone()
         };

@@ -177,31 +177,8 @@ fn object_whose_file_cannot_be_read_now_stays_on_disk_and_can_be_read_later() {
     fixture.do_io();
     assert!(matches!(
         &fixture.replies()[..],
-        [StoreReply::Got { result: Ok(place), .. }] if place.len == 600 * KB
+        [StoreReply::Got { result: Ok(at), .. }] if at.len_bytes() == 600 * KB
     ));
-}
-
-/// OBJ-11 (only-corrupt-is-lost).
-#[test]
-fn reader_for_whose_object_there_is_no_room_is_told_where_its_file_is() {
-    let mut fixture = Fixture::new();
-    fixture.put(1, 600 * KB, true);
-    fixture.create(2, 600 * KB).unwrap();
-    fixture.do_io();
-    fixture.replies();
-    fixture.get(1).unwrap();
-    fixture.table.on_tick(Duration::from_secs(1));
-    fixture.table.on_tick(Duration::from_secs(2));
-    let replies = fixture.replies();
-    assert!(
-        matches!(
-            &replies[..],
-            [StoreReply::Got { result: Err(GetError::Full { slot, .. }), .. }]
-                if slot.len == 600 * KB
-        ),
-        "{replies:?}"
-    );
-    assert_eq!(fixture.state(1), Some(ObjectState::Spilled));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod departure;
 mod disk;
+mod on_disk;
 mod pages;
 mod room;
 mod writing;
@@ -12,9 +13,9 @@ use aktis_common::ids::{ObjectId, WorkerId};
 
 use super::{ObjectTable, TableConfig};
 use crate::core::{
-    ClientId, CreateAnswer, CreateError, Extent, GetAnswer, GetError, GoneReason, ObjectLocation,
-    ObjectState, ReleaseError, RestoreFailure, SealError, SpillFileId, SpillSlot, StoreEffect,
-    StoreReply,
+    BytesAt, ClientId, CreateAnswer, CreateError, Extent, FileLocation, GetAnswer, GetError,
+    GoneReason, ObjectLocation, ObjectState, ReleaseError, RestoreFailure, SealError, SpillFileId,
+    SpillSlot, StoreEffect, StoreReply,
 };
 
 const KB: u64 = 1024;
@@ -103,6 +104,10 @@ impl Fixture {
                 self.table.spill_written(file, Ok(slots));
             }
             StoreEffect::RestoreObject { oid, .. } => self.table.object_restored(oid, Ok(())),
+            StoreEffect::CreateFile { file, .. } => self.table.file_created(file, Ok(())),
+            StoreEffect::CheckObject { oid, checksum, .. } => {
+                self.table.object_checked(oid, Ok(checksum.unwrap_or(0)));
+            }
             StoreEffect::PopulatePages { extent } => self.table.pages_populated(extent),
             StoreEffect::DiscardPages { extent } => self.table.pages_discarded(extent),
             StoreEffect::DeleteSpillFile { .. } | StoreEffect::Reply(_) => {}
@@ -128,6 +133,15 @@ impl Fixture {
         self.settle();
     }
 
+    /// The same, when others have to be spilled first.
+    fn put_after_spilling(&mut self, number: u8, size: u64) {
+        assert_eq!(self.create(number, size), Ok(CreateAnswer::Pending));
+        self.do_io();
+        assert_eq!(created(&self.replies()), [(oid(number), true)]);
+        self.table.seal(A, oid(number)).unwrap();
+        self.settle();
+    }
+
     fn get(&mut self, number: u8) -> Result<GetAnswer, GetError> {
         let answer = self.table.get(B, oid(number));
         self.settle();
@@ -136,7 +150,7 @@ impl Fixture {
 
     fn read(&mut self, number: u8) -> ObjectLocation {
         match self.get(number).unwrap() {
-            GetAnswer::Ready(location) => location,
+            GetAnswer::Ready(BytesAt::Arena(location)) => location,
             answer => panic!("object {number} is not ready: {answer:?}"),
         }
     }

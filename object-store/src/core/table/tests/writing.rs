@@ -27,7 +27,7 @@ fn a_get_that_came_first_is_answered_at_seal() {
     let answer = StoreReply::Got {
         client: B,
         oid: oid(1),
-        result: Ok(place),
+        result: Ok(BytesAt::Arena(place)),
     };
     assert_eq!(fixture.replies(), [answer.clone(), answer]);
     assert_eq!(fixture.table.info(oid(1)).unwrap().reader_count, 2);

@@ -278,6 +278,7 @@ class LocalRuntime:
                 "DeathReason": "",
                 "ObjectStoreCapacityBytes": _MEMORY_BYTES,
                 "ObjectStoreUsedBytes": 0,
+                "ObjectStoreDiskBytes": 0,
             }
         ]
 
