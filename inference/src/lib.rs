@@ -1,4 +1,4 @@
-//! Native model actors: text embedders and ONNX graphs in Rust, with no Python on the data path.
+//! Native model actors: text embedders, classifiers, rerankers and ONNX graphs in Rust, with no Python on the data path.
 //!
 //! Owns: model folders, tokenising, batches, the two model backends. Does not own: where batches come from and go to
 //! (`aktis-data`), which process runs a model and on which GPU (`aktis-raylet`), calls of the GPU's driver (`aktis-cuda`).
@@ -15,6 +15,7 @@
 //!                                                                └─ candle  BERT in Rust, a library of its own (crate candle)
 //! ```
 //!
+//! `classifier` reads what comes out of the stream as labels or scores, where a model has a head for that ([`Head`]).
 //! `onnx_model` runs any ONNX graph over columns, through the same sessions ([`encoder::onnx_session`]).
 //!
 //! Invariants, where they are kept, and who tests them:
