@@ -23,7 +23,7 @@ def reference(path, **columns):
     """What onnxruntime makes of whole columns, by outputs."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, columns), strict=True))
+    return {name: numpy.asarray(values) for name, values in zip(names, session.run(None, columns), strict=True)}
 
 
 def onnx(path, **options):
