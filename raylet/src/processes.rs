@@ -17,6 +17,7 @@ use aktis_common::offspring;
 use rustix::process::{Pid as ProcessId, PidfdFlags, pidfd_open};
 use tokio::net::unix::pipe;
 
+use crate::io::held;
 use crate::io::orphans::{self, NODE_VARIABLE};
 
 /// How a zygote is started.
@@ -60,6 +61,12 @@ pub trait Processes: fmt::Debug + Send + Sync + 'static {
     /// A zygote of this node has died, and its workers die with it: ends what they leave behind.
     fn end_orphans(&self, _node: NodeId) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))
+    }
+
+    /// Bytes of memory that a process holds for itself alone: what it shares with others, as objects of the store or what it was
+    /// forked with, is not its own. `None` where nobody can tell, or it is gone. Asked for `above`: it need not be exact below.
+    fn held_bytes(&self, _pid: u32, _above: u64) -> Option<u64> {
+        None
     }
 
     /// Kills a process and everything in its process group. One that is gone already is no error.
@@ -142,6 +149,10 @@ impl Processes for SystemProcesses {
         } else {
             Box::pin(std::future::ready(()))
         }
+    }
+
+    fn held_bytes(&self, pid: u32, above: u64) -> Option<u64> {
+        held::held_bytes(pid, above)
     }
 
     fn kill_group(&self, pid: u32) {

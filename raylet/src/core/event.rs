@@ -46,6 +46,8 @@ pub enum Event {
         /// Its last lines, for an error message; empty if it printed nothing.
         last_words: String,
     },
+    /// A worker holds more memory than it may.
+    Overgrown(Overgrown),
     /// The store holds more or less than the node has reported.
     StoreUseChanged,
     /// This process has no descriptor left to take a connection with.
@@ -173,6 +175,17 @@ impl Exit {
             is_out_of_memory: false,
         }
     }
+}
+
+/// A worker that holds more memory than was asked for it (`memory=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overgrown {
+    /// Which.
+    pub worker: WorkerId,
+    /// What it holds alone.
+    pub held_bytes: u64,
+    /// What it may hold.
+    pub limit_bytes: u64,
 }
 
 /// What a call over the network wants.

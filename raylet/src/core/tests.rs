@@ -29,7 +29,7 @@ use prost::Message;
 
 use self::bench::{Bench, give_back, owner, request, start_request};
 use super::effect::{Effect, GcsReport, NodeStoreEffect, PeerMessage};
-use super::event::{CallAnswer, CallRequest, Event, Exit, Registration, ZygoteEvent};
+use super::event::{CallAnswer, CallRequest, Event, Exit, Overgrown, Registration, ZygoteEvent};
 use super::keys::{CallId, ConnectionId, LeaseId, ReplyTo, StartupToken};
 use super::*;
 

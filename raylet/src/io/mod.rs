@@ -4,6 +4,7 @@ pub(crate) mod at_work;
 pub(crate) mod descriptor;
 pub(crate) mod frames;
 pub(crate) mod gcs;
+pub(crate) mod held;
 pub(crate) mod lane_proxy;
 pub(crate) mod links;
 pub(crate) mod logs;

@@ -87,7 +87,7 @@ fn task_failure(worker: ProcessAddress, death: &Death) -> TaskFailure {
     let (code, advice) = if *is_out_of_memory {
         (
             ErrorCode::OutOfMemory,
-            "run fewer tasks at a time (num_cpus, memory), or give each less to hold",
+            "let it have more (memory=), run fewer at a time (num_cpus=), or give each less to hold",
         )
     } else {
         (

@@ -118,7 +118,7 @@ class Transforms(Computed, Choosing):
             fn_constructor_kwargs: Keyword arguments of the class.
             num_cpus: CPUs of each worker; by default 1, and 0 with ``num_gpus``.
             num_gpus: GPUs of each worker; may be a fraction.
-            memory: Bytes of memory of each worker.
+            memory: Bytes of memory of each worker. One that holds more for itself alone is ended, and its batch is tried in smaller pieces.
             concurrency: Deprecated: number of workers, or ``(min, max)`` or ``(min, max, initial)`` for a class.
             udf_modifying_row_count: ``False`` promises one row out for one row in; then ``limit`` is applied before.
             resources: More resources of each worker.

@@ -22,6 +22,7 @@ impl Obituaries {
             death: Some(WorkerDied {
                 worker: Some(Address::of(self.here, worker.id)),
                 cause: cause.unwrap_or_else(|| known.to_owned()),
+                is_out_of_memory: worker.is_overgrown,
                 ..WorkerDied::default()
             }),
             actor_id: actor.map(ActorId::to_wire).unwrap_or_default(),

@@ -10,11 +10,12 @@
 use std::time::Instant;
 
 use aktis_common::ids::{JobId, WorkerId};
+use aktis_common::resources::format_bytes;
 use aktis_proto::v1::{Exit as ExitFrame, node_frame};
 
 use super::{Duty, PoolChores, PoolEvent, Worker, WorkerPool, WorkerState};
 use crate::core::effect::{Effect, Epitaph, NodeStoreEffect};
-use crate::core::event::Exit;
+use crate::core::event::{Exit, Overgrown};
 use crate::core::out::Out;
 use crate::core::processes::Process;
 
@@ -111,6 +112,22 @@ impl WorkerPool {
             }
             None => {}
         }
+    }
+
+    /// A worker holds more memory than was asked for it. One that ends already is let be.
+    pub fn end_overgrown(&mut self, overgrown: &Overgrown, out: &mut Out) {
+        let worker = self.workers.get_mut(&overgrown.worker);
+        let Some(worker) = worker.filter(|worker| worker.duty().is_some() && !worker.is_doomed())
+        else {
+            return;
+        };
+        worker.is_overgrown = true;
+        let cause = format!(
+            "it held {}, and memory={} is what it may hold",
+            format_bytes(overgrown.held_bytes),
+            format_bytes(overgrown.limit_bytes)
+        );
+        self.kill(overgrown.worker, &cause, out);
     }
 
     /// The gcs wants a worker to end.

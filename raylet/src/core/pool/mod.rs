@@ -211,6 +211,7 @@ impl WorkerPool {
                 state: WorkerState::Starting { since: now },
                 label: String::new(),
                 kill_cause: None,
+                is_overgrown: false,
                 shared_modules: self.shared_modules.len(),
                 is_cut_off: false,
                 exit: None,

@@ -90,6 +90,8 @@ pub struct Worker {
     pub label: String,
     /// Why it was killed, if this raylet did it.
     pub kill_cause: Option<String>,
+    /// It was killed because it held more memory than it may.
+    pub is_overgrown: bool,
     /// How many of the pool's shared modules were there when it was forked.
     pub shared_modules: usize,
     /// Its connection has ended; its process may not have.

@@ -44,6 +44,7 @@ impl RayletCore {
             Event::LogEnded { worker, last_words } => {
                 self.deaths.log_ended(worker, last_words, out);
             }
+            Event::Overgrown(overgrown) => self.pool.end_overgrown(&overgrown, out),
             Event::StoreUseChanged => self.node.want_report(),
             Event::OutOfDescriptors { cause } => self.pool.on_out_of_descriptors(&cause, out),
             Event::NotWelcomed { connection, cause } => {

@@ -45,6 +45,36 @@ fn death_is_announced_once_with_the_cause_that_comes_a_little_later() {
 }
 
 #[test]
+fn worker_that_holds_more_memory_than_it_may_is_ended_and_its_death_says_so() {
+    let mut bench = Bench::new(1);
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let worker = bench.core.pool().by_pid(grant.pid).unwrap().id;
+    let overgrown = |worker| {
+        Event::Overgrown(Overgrown {
+            worker,
+            held_bytes: 3 << 30,
+            limit_bytes: 1 << 30,
+        })
+    };
+    bench.happen(overgrown(worker));
+    assert!(bench.killed.contains(&grant.pid));
+    bench.now += Duration::from_secs(5);
+    bench.happen(Event::Tick);
+    let death = bench.deaths().remove(0).death.unwrap();
+    assert!(death.is_out_of_memory);
+    assert_eq!(
+        death.cause,
+        "it held 3 GiB, and memory=1 GiB is what it may hold"
+    );
+    // The news was under way when it ended.
+    let killed = bench.killed.len();
+    bench.happen(overgrown(worker));
+    assert_eq!(bench.killed.len(), killed);
+}
+
+#[test]
 fn end_of_an_owner_withdraws_its_claims_and_kills_its_workers() {
     let mut bench = Bench::new(1);
     let (first, second) = (bench.driver(1), bench.driver(2));
