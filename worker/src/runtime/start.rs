@@ -77,6 +77,7 @@ pub struct RuntimeConfig {
 impl Runtime {
     /// Joins the node and becomes [`Runtime::current`].
     pub fn start(config: RuntimeConfig) -> Result<Self, TaskFailure> {
+        crate::trim::keep_little_if_scarce();
         aktis_common::standard_streams::hold_standard_streams();
         let job = match config.role {
             ProcessRole::Driver => JobId::random(),
