@@ -42,6 +42,8 @@ pub struct OperatorStats {
     pub cache_misses: u64,
     /// Of each kind of device, where the size of batches was to be found: what was.
     pub chosen: Vec<ChosenBatch>,
+    /// How many rows a call has at most since workers have died of more, for want of memory.
+    pub most_rows: Option<u64>,
 }
 
 /// The size of batches that was found for one kind of device.

@@ -49,7 +49,7 @@ pub(super) fn grouped(job: JobPlan, apart: JobPlan, room: GroupRoom) -> JobPlan 
 
 /// All inputs of all stages of a group as its one input.
 pub(super) fn split(group: &StageGroup) -> Split {
-    let (mut blocks, mut rows) = (Vec::new(), 0);
+    let (mut blocks, mut rows, mut row_bytes) = (Vec::new(), 0, 0);
     let mut position = GroupPosition::default();
     for stage in &group.stages {
         let mut member = MemberPosition::default();
@@ -60,6 +60,7 @@ pub(super) fn split(group: &StageGroup) -> Split {
             });
             blocks.extend(split.blocks);
             rows += split.rows;
+            row_bytes = split.row_bytes.max(row_bytes);
         }
         position.members.push(member);
     }
@@ -67,6 +68,7 @@ pub(super) fn split(group: &StageGroup) -> Split {
         position: position.encode_to_vec().into(),
         blocks,
         rows,
+        row_bytes,
     }
 }
 

@@ -17,6 +17,9 @@ use crate::stage_worker::SeenColumns;
 use crate::wire::failing::FailingSpec;
 use crate::wire::spec::InputSpec;
 
+/// So many blocks a worker may have at once.
+const BLOCKS_AT_ONCE: u64 = 4;
+
 /// The columns of a stage, as its workers have told them.
 #[derive(Default)]
 pub(crate) struct ToldColumns {
@@ -45,6 +48,12 @@ pub(crate) struct Journals {
     pub(super) folder: Option<PathBuf>,
     /// Inputs that may have journals.
     pub(super) inputs: HashSet<u64>,
+}
+
+/// Bytes of a row, about, of the feed whose rows are longest.
+fn row_bytes(feeds: &[Vec<BlockSlice>]) -> u64 {
+    let of_part = |part: &BlockSlice| part.bytes / (part.first_row + part.rows).max(1);
+    feeds.iter().flatten().map(of_part).max().unwrap_or(0)
 }
 
 impl ExecutionLoop {
@@ -76,6 +85,7 @@ impl ExecutionLoop {
                 let input = InputSpec {
                     position: split.position.clone(),
                     rows: split.rows,
+                    row_bytes: split.row_bytes,
                     ..input
                 };
                 Ok((input, blocks?))
@@ -98,11 +108,19 @@ impl ExecutionLoop {
                     partition,
                     is_piece,
                     feed_schemas: self.columns_of_feeds(start.stage, &feeds),
+                    is_large: self.is_large(start.stage, parts().map(|part| part.bytes).sum()),
+                    row_bytes: row_bytes(&feeds),
                     ..input
                 };
                 Ok((input, self.handles(parts())?))
             }
         }
+    }
+
+    /// Whether an input of so many bytes is more than a worker of the stage should have at once, beside what it makes of it.
+    fn is_large(&self, stage: usize, bytes: u64) -> bool {
+        let spec = &self.stages[stage].spec;
+        bytes > spec.memory_bytes.max(BLOCKS_AT_ONCE * spec.block_bytes)
     }
 
     /// The place of an input in the order of its stage, also where those before it were done by an earlier run.

@@ -36,9 +36,13 @@ impl ExecutionLoop {
         self.stats.lock().stages[stage].deaths += 1;
         tracing::warn!(worker = worker.0, %failure, "a stage worker died");
         let is_explained = match self.cause_of_death(worker, &failure) {
-            Death::Late(failure) => return Some(Event::WorkerFailed { worker, failure }),
+            Death::Ends(failure) => return Some(Event::WorkerFailed { worker, failure }),
             death => death == Death::OfRows,
         };
+        for (step, rows) in self.failed_rows.most_rows(stage) {
+            // The first operator of a stage is its source.
+            self.stats.lock().stages[stage].operators[step + 1].most_rows = Some(rows);
+        }
         Some(Event::WorkerLost {
             worker,
             failure,

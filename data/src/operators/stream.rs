@@ -56,8 +56,10 @@ pub(crate) fn is_pause(batch: &RecordBatch) -> bool {
 }
 
 /// Batches that are there already.
+#[cfg(test)]
 pub(crate) struct Batches(pub(crate) std::vec::IntoIter<RecordBatch>);
 
+#[cfg(test)]
 impl BatchStream for Batches {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         Ok(self.0.next())

@@ -12,13 +12,13 @@ use datafusion_expr::TableSource;
 use parking_lot::Mutex;
 use prost::Message;
 
+use super::input_block::BlockStream;
 use super::splits::SplitCutter;
 use super::{Opened, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted};
 use crate::block::{self, BlockHandle};
-use crate::columns;
 use crate::digest::Digest;
 use crate::ledger::Trait;
-use crate::operators::stream::{BatchStream, Batches};
+use crate::operators::stream::BatchStream;
 use crate::registered::Registered;
 
 pub(super) const KIND: SourceKind = SourceKind {
@@ -223,7 +223,10 @@ impl Source for BlocksTable {
         }
         let split = |(parts, rows): (Vec<(BlockPart, Arc<SourceBlock>)>, u64)| {
             let (parts, blocks): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+            let bytes: u64 = blocks.iter().map(|block| block.bytes).sum();
+            let whole: u64 = blocks.iter().map(|block| block.rows).sum();
             Split {
+                row_bytes: bytes / whole.max(1),
                 position: position_of(parts),
                 blocks,
                 rows,
@@ -268,57 +271,7 @@ impl SourceReader for BlocksReader {
         _row_limit: Option<usize>,
     ) -> Result<Box<dyn BatchStream>, TaskFailure> {
         let position: BlocksPosition = super::decode(&input.position)?;
-        let mut rows = read_blocks(&position.parts, input.blocks)?;
-        if let Some(schema) = &self.schema {
-            rows = with_columns(rows, schema)?;
-        }
-        Ok(Box::new(Batches(rows.into_iter())))
+        let schema = self.schema.clone();
+        BlockStream::new(position.parts, input.blocks, schema).map(|rows| Box::new(rows) as _)
     }
-}
-
-fn read_blocks(parts: &[BlockPart], blocks: Vec<Bytes>) -> Result<Vec<RecordBatch>, TaskFailure> {
-    if parts.len() != blocks.len() {
-        return Err(TaskFailure::new(
-            ErrorCode::Internal,
-            format!(
-                "an input names {} blocks and came with {}",
-                parts.len(),
-                blocks.len()
-            ),
-        ));
-    }
-    let mut rows = Vec::new();
-    for (part, stream) in parts.iter().zip(blocks) {
-        let (_, batches) = block::decode(stream).map_err(|error| {
-            TaskFailure::new(ErrorCode::Internal, format!("read a block: {error}"))
-        })?;
-        let mut skip = part.first_row;
-        let mut left = part.rows;
-        for batch in batches {
-            let length = batch.num_rows() as u64;
-            let first = skip.min(length);
-            let taken = left.min(length - first);
-            skip -= first;
-            left -= taken;
-            if taken > 0 {
-                let index = |rows| usize::try_from(rows).expect("no more than the batch has");
-                rows.push(batch.slice(index(first), index(taken)));
-            }
-        }
-    }
-    Ok(rows)
-}
-
-/// Blocks that came of one run as rows of one dataset.
-fn with_columns(
-    rows: Vec<RecordBatch>,
-    schema: &SchemaRef,
-) -> Result<Vec<RecordBatch>, TaskFailure> {
-    let conform = |batch: RecordBatch| {
-        columns::conform(&batch, schema).map_err(|misfit| {
-            let between = misfit.between("in the dataset", "in one of its blocks");
-            TaskFailure::new(ErrorCode::Application, format!("read a block: {between}"))
-        })
-    };
-    rows.into_iter().map(conform).collect()
 }

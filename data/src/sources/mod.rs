@@ -11,6 +11,7 @@
 
 pub(crate) mod blocks;
 pub mod files;
+mod input_block;
 pub(crate) mod parquet;
 mod places;
 mod python;
@@ -20,6 +21,8 @@ mod tasks;
 
 pub use blocks::{BlocksTable, SourceBlock};
 pub use files::FilesTable;
+pub use input_block::InputBlock;
+pub(crate) use input_block::block_bytes;
 pub use parquet::ParquetTable;
 pub(crate) use places::{PartPlace, Places, Position};
 pub use python::PythonReader;
@@ -158,7 +161,7 @@ pub(crate) struct Opened {
     /// As the source's splits say it.
     pub(crate) position: Bytes,
     /// The blocks that came with it.
-    pub(crate) blocks: Vec<Bytes>,
+    pub(crate) blocks: Vec<InputBlock>,
 }
 
 fn registered(table: &dyn TableSource) -> Option<(&'static SourceKind, &dyn Source)> {

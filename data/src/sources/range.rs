@@ -95,6 +95,7 @@ impl Source for RangeTable {
             position: super::encode(&part.unwrap_or_default()),
             blocks: Vec::new(),
             rows,
+            row_bytes: size_of::<i64>() as u64,
         };
         cutter.finish().into_iter().map(split).collect()
     }

@@ -27,6 +27,8 @@ pub(crate) struct Split {
     pub(crate) blocks: Vec<Arc<SourceBlock>>,
     /// Rows that lie there.
     pub(crate) rows: u64,
+    /// About how many bytes a row of them has in memory; 0: nobody knows.
+    pub(crate) row_bytes: u64,
 }
 
 /// What runs over the rows of a split.

@@ -74,6 +74,7 @@ impl Source for TasksTable {
             }),
             blocks: Vec::new(),
             rows: task.rows,
+            row_bytes: 0,
         };
         self.tasks.iter().map(split).collect()
     }

@@ -10,6 +10,7 @@ use prost::Message;
 
 use super::StageWorker;
 use crate::operators::fragment::SpillPlace;
+use crate::sources::{InputBlock, block_bytes};
 use crate::wire::spec::{InputSpec, Report, StageSpec};
 
 /// The actor's name in the registry.
@@ -64,7 +65,9 @@ impl NativeActor for StageWorker {
             METHOD_START => {
                 let spec =
                     InputSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
-                let blocks = dependencies.into_iter().map(block_bytes).collect();
+                let there = input.contained.into_iter().map(InputBlock::Stored);
+                let here = dependencies.into_iter().map(block_bytes);
+                let blocks = there.chain(here.map(InputBlock::Here)).collect();
                 self.begin(spec, blocks).map(reply)
             }
             METHOD_PULL => self.pull().map(reply),
@@ -74,16 +77,6 @@ impl NativeActor for StageWorker {
             )),
         }
     }
-}
-
-/// The Arrow stream in a block's value.
-fn block_bytes(value: Value) -> Bytes {
-    let inband = value.inband;
-    value
-        .buffers
-        .into_iter()
-        .next()
-        .unwrap_or_else(|| inband.into_bytes())
 }
 
 fn reply((report, block): (Report, Option<Bytes>)) -> Vec<Value> {

@@ -28,7 +28,7 @@ fn worker(partitioner: Option<Partitioner>) -> StageWorker {
 }
 
 /// An input of these blocks of each feed.
-fn input(feeds: &[&[RecordBatch]]) -> (InputSpec, Vec<Bytes>) {
+fn input(feeds: &[&[RecordBatch]]) -> (InputSpec, Vec<InputBlock>) {
     let all = || feeds.iter().copied().flatten();
     let part = |batch: &RecordBatch| BlockPart {
         first_row: 0,
@@ -42,11 +42,14 @@ fn input(feeds: &[&[RecordBatch]]) -> (InputSpec, Vec<Bytes>) {
         feed_blocks: feeds.iter().map(|feed| feed.len() as u32).collect(),
         ..InputSpec::default()
     };
-    (spec, all().map(stream).collect())
+    (spec, all().map(stream).map(InputBlock::Here).collect())
 }
 
 /// All blocks: partition and rows.
-fn run(mut worker: StageWorker, (spec, blocks): (InputSpec, Vec<Bytes>)) -> Vec<(u32, Vec<i64>)> {
+fn run(
+    mut worker: StageWorker,
+    (spec, blocks): (InputSpec, Vec<InputBlock>),
+) -> Vec<(u32, Vec<i64>)> {
     worker.start(spec, blocks).expect("starts");
     let mut all = Vec::new();
     loop {

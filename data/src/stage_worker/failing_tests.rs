@@ -15,7 +15,7 @@ use crate::sinks::Sink;
 use crate::sources::blocks::{BlockPart, handed_on, position_of};
 use crate::testing::{ids, rows, test_map};
 use crate::wire::encode_task;
-use crate::wire::failing::{BlamedRow, FailingSpec, StepRow};
+use crate::wire::failing::{BlamedRow, FailingSpec, MostRows, StepRow};
 
 fn failing(name: &str, batch_rows: usize) -> MapSpec {
     MapSpec {
@@ -104,7 +104,7 @@ fn begin(worker: &mut StageWorker, input: InputSpec) {
         ..input
     };
     let stream = crate::block::encode(&batch.schema(), &[batch]).expect("encodes");
-    worker.start(input, vec![stream]).expect("begins");
+    worker.start(input, vec![stream.into()]).expect("begins");
 }
 
 #[test]
@@ -113,6 +113,33 @@ fn row_that_fails_is_found_among_others_and_told() {
     assert_eq!(failed, [7]);
     let expected: Vec<i64> = (0..50).filter(|&id| id != 7).collect();
     assert_eq!(blocks.concat(), expected);
+}
+
+/// STG-2 (same-cut-every-time): with batches that are cut for want of memory, too.
+#[test]
+fn calls_have_no_more_rows_than_have_room() {
+    let run = |name: &str, most: Option<u64>| {
+        let step = MapSpec {
+            batch_rows: Some(16),
+            ..test_map(name)
+        };
+        let most_rows = most.map(|rows| MostRows { step: 0, rows });
+        let known = FailingSpec {
+            most_rows: most_rows.into_iter().collect(),
+            ..FailingSpec::default()
+        };
+        let input = InputSpec {
+            failing: Some(known),
+            ..InputSpec::default()
+        };
+        run_in(worker_of(&[step]), input)
+    };
+    let whole = run("same", None).expect("goes on");
+    let cut = run("fail above 5 rows", Some(5)).expect("goes on");
+    assert_eq!(cut, whole);
+    for most in [None, Some(6)] {
+        assert!(run("fail above 5 rows", most).is_err());
+    }
 }
 
 /// STG-2 (same-cut-every-time): whether a row is found to fail now or was by an earlier attempt.

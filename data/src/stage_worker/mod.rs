@@ -52,7 +52,7 @@ use crate::operators::failing::notes::{HeadNotes, NoNotes, Notes};
 use crate::operators::fragment::{HotKeys, SpillPlace};
 use crate::operators::function::{self, SharedFunction};
 use crate::sinks::Written;
-use crate::sources::{self, Opened, SourceReader};
+use crate::sources::{self, InputBlock, Opened, SourceReader};
 use crate::wire::decode_task;
 use crate::wire::spec::{InputSpec, Report, StageSpec};
 use crate::wire::time::ReadyReport;
@@ -130,7 +130,11 @@ impl StageWorker {
     }
 
     /// Begins an input. What was under way is forgotten.
-    pub fn start(&mut self, mut input: InputSpec, blocks: Vec<Bytes>) -> Result<(), TaskFailure> {
+    pub fn start(
+        &mut self,
+        mut input: InputSpec,
+        blocks: Vec<InputBlock>,
+    ) -> Result<(), TaskFailure> {
         self.running = None;
         let functions = self.load_functions()?.clone();
         self.sizing.begin(&input);
@@ -141,7 +145,7 @@ impl StageWorker {
         };
         let failing = self.failing(&mut input, &opened)?;
         let (streams, bounds) = match &self.task.group {
-            Some(group) => self.open_group(group, opened, &failing, &mut meters)?,
+            Some(group) => self.open_group(group, &input, opened, &failing, &mut meters)?,
             None => {
                 self.open_feeds(opened, &input.feed_blocks, &input.feed_schemas, &mut meters)?
             }
@@ -193,7 +197,7 @@ impl StageWorker {
     pub fn begin(
         &mut self,
         input: InputSpec,
-        blocks: Vec<Bytes>,
+        blocks: Vec<InputBlock>,
     ) -> Result<(Report, Option<Bytes>), TaskFailure> {
         let began = Instant::now();
         self.start(input, blocks)?;

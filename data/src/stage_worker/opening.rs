@@ -20,6 +20,7 @@ use crate::operators::relational::first_row_of;
 use crate::operators::stream::{BatchStream, Prefetched};
 use crate::operators::{fragment, group, map, relational, sample};
 use crate::sources::{Opened, Places};
+use crate::wire::failing::FailingSpec;
 use crate::wire::spec::InputSpec;
 
 /// What looks after functions, and where the rows of the input lie.
@@ -27,11 +28,12 @@ pub(super) type Failing = (Arc<FailingInput>, Option<Arc<Places>>);
 
 impl StageWorker {
     /// What relational work over rows of this partition may use.
-    fn environment(&self, partition: u32, hot_keys: Option<&HotKeys>) -> Environment {
+    fn environment(&self, input: &InputSpec, hot_keys: Option<&HotKeys>) -> Environment {
         Environment {
+            row_bytes: input.row_bytes,
             memory_bytes: usize::try_from(self.task.memory_bytes).unwrap_or(usize::MAX),
             spill: self.spill.clone(),
-            partition,
+            partition: input.partition,
             hot_keys: hot_keys.cloned(),
         }
     }
@@ -51,7 +53,8 @@ impl StageWorker {
         let mut steps = members
             .flat_map(|member| &member.steps)
             .chain(&self.task.steps);
-        if !steps.any(is_guarded) {
+        let is_known = |spec: &FailingSpec| spec.is_careful || !spec.most_rows.is_empty();
+        if !steps.any(is_guarded) && !input.failing.as_ref().is_some_and(is_known) {
             return Ok(None);
         }
         let is_one = self.task.group.is_none() && input.feed_blocks.len() < 2;
@@ -91,7 +94,7 @@ impl StageWorker {
         let mut stream = match self.task.steps.first() {
             Some(Operator::Relational(work)) if work.takes_feeds() => {
                 steps.next();
-                let environment = self.environment(input.partition, hot_keys);
+                let environment = self.environment(input, hot_keys);
                 let feeds = streams.into_iter().map(feeds::told).collect();
                 meters.wrap_step(0, fragment::open(work, feeds, environment))
             }
@@ -108,8 +111,13 @@ impl StageWorker {
                         stream = fragment::skip::open(input.done.clone(), stream);
                     }
                     let position = position.take();
-                    let guarded = failing.as_ref().filter(|_| call.is_guarded());
                     let number = u32::try_from(index).unwrap_or(u32::MAX);
+                    let guarded = failing.as_ref().filter(|(failing, _)| {
+                        // What a generator gives is not held until its call has ended, which might take more memory than there is.
+                        let is_suspect =
+                            || failing.spec.guards(number) && !function.lock().is_lazy();
+                        call.is_guarded() || is_suspect()
+                    });
                     let guard = guarded.map(|(failing, _)| {
                         let behind = &self.task.steps[index + 1..];
                         Guard::new(failing, number, call, places.clone(), behind)
@@ -130,7 +138,7 @@ impl StageWorker {
                     sample::open(f64::from_bits(*share), *seed, input.sequence, stream)
                 }
                 Operator::Relational(work) => {
-                    let environment = self.environment(input.partition, None);
+                    let environment = self.environment(input, None);
                     fragment::open(work, vec![stream], environment)
                 }
                 Operator::Expect(expectation) => {
@@ -153,12 +161,13 @@ impl StageWorker {
     pub(super) fn open_group(
         &self,
         group: &GroupTask,
+        input: &InputSpec,
         opened: Opened,
         failing: &Option<Failing>,
         meters: &mut StageMeters,
     ) -> Result<(Vec<FeedStream>, Vec<RecordBatch>), TaskFailure> {
         let failing = failing.as_ref().map(|(failing, _)| failing);
-        let (stream, steps) = group::open(group, opened, &self.environment(0, None), failing)?;
+        let (stream, steps) = group::open(group, opened, &self.environment(input, None), failing)?;
         meters.count_group(steps);
         let schema = None;
         Ok((vec![FeedStream { stream, schema }], Vec::new()))

@@ -115,6 +115,12 @@ impl OperatorStats {
                 self.rows_failed
             );
         }
+        if let Some(rows) = self.most_rows {
+            let _ = writeln!(
+                text,
+                "    its calls have at most {rows} rows: with more, workers held more memory than they may"
+            );
+        }
         for chosen in &self.chosen {
             let _ = writeln!(text, "{}", chosen.to_text());
         }

@@ -269,7 +269,7 @@ impl BatchFunction for Overlapping {
 }
 
 /// `same`, `lengths` (rows per call), `twice` (every batch two times), `even` (a mask over `id`), `drop one`, `fail at 3`, `fail at 7`,
-/// `fail at 107`, `fail six times at 7`, `panic at 7`.
+/// `fail at 107`, `fail six times at 7`, `fail above 5 rows` (which has what it gives at once), `panic at 7`.
 struct TestFunction {
     name: String,
     failures: u32,
@@ -277,6 +277,10 @@ struct TestFunction {
 }
 
 impl BatchFunction for TestFunction {
+    fn is_lazy(&self) -> bool {
+        self.name != "fail above 5 rows"
+    }
+
     fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
         let one = |name: &str, column: ArrayRef| {
             RecordBatch::try_from_iter([(name, column)]).expect("one column")
@@ -332,6 +336,9 @@ impl BatchFunction for TestFunction {
                 ));
             }
             "fail" => return Err(TaskFailure::new(ErrorCode::Application, "ValueError: no")),
+            "fail above 5 rows" if batch.num_rows() > 5 => {
+                return Err(TaskFailure::new(ErrorCode::Application, "ValueError: many"));
+            }
             "fail slowly" => {
                 std::thread::sleep(std::time::Duration::from_millis(25));
                 return Err(TaskFailure::new(ErrorCode::Application, "ValueError: no"));

@@ -58,6 +58,33 @@ pub struct FailingSpec {
     /// Whether blocks of the input were handed on, so that rows that they were made of cannot be lost any more.
     #[prost(bool, tag = "6")]
     pub is_repeat: bool,
+    /// Steps whose workers have died for want of memory, and how many rows a call may have at most since then.
+    #[prost(message, repeated, tag = "7")]
+    pub most_rows: Vec<MostRows>,
+}
+
+/// How many rows a call of a step may have at most.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct MostRows {
+    /// The step, by its place in the stage.
+    #[prost(uint32, tag = "1")]
+    pub step: u32,
+    /// Rows.
+    #[prost(uint64, tag = "2")]
+    pub rows: u64,
+}
+
+impl FailingSpec {
+    /// How many rows a call of a step may have at most, if workers have died of more.
+    pub(crate) fn most_rows_of(&self, step: u32) -> Option<u64> {
+        let found = self.most_rows.iter().find(|most| most.step == step);
+        found.map(|most| most.rows)
+    }
+
+    /// Whether a step is looked after although it asks for nothing that needs it.
+    pub(crate) fn guards(&self, step: u32) -> bool {
+        self.is_careful || self.most_rows_of(step).is_some()
+    }
 }
 
 /// A row of an input.
@@ -127,6 +154,9 @@ pub(crate) struct NotedCall {
     /// The worker's node; empty if it has none.
     #[prost(bytes = "bytes", tag = "9")]
     pub node: Bytes,
+    /// Where no call is under way: rows of the one that has ended last.
+    #[prost(uint64, tag = "10")]
+    pub ended_rows: u64,
 }
 
 /// Rows that a step has left out.

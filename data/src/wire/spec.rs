@@ -362,6 +362,12 @@ pub struct InputSpec {
     /// The same in each attempt.
     #[prost(message, repeated, tag = "23")]
     pub frames: Vec<FrameRows>,
+    /// Its blocks are more than a worker should have at once: it reads them one after another.
+    #[prost(bool, tag = "24")]
+    pub is_large: bool,
+    /// About how many bytes its rows have; 0: nobody knows.
+    #[prost(uint64, tag = "25")]
+    pub row_bytes: u64,
 }
 
 /// What a pull tells besides its block.

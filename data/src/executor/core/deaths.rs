@@ -156,8 +156,12 @@ impl Executor {
 }
 
 fn given_up(stage: &str, sequence: u64, deaths: u32, last: &TaskFailure) -> TaskFailure {
+    let code = match last.code {
+        ErrorCode::OutOfMemory => ErrorCode::OutOfMemory,
+        _ => ErrorCode::WorkerCrashed,
+    };
     TaskFailure::new(
-        ErrorCode::WorkerCrashed,
+        code,
         format!(
             "{stage}: input {sequence} was given up because {deaths} worker processes died over it, the last one like \
              this: {last}; look for a crash, os._exit() or too much memory in the function"

@@ -1,7 +1,11 @@
 //! How many workers each stage gets: a pure function of what they need and what the cluster has.
 
-use aktis_common::resources::{CPU, ResourceRequest};
-use aktis_common::scheduling::{ClusterView, PlacementRequest};
+use aktis_common::resources::{CPU, MEMORY, Quantity, ResourceRequest};
+use aktis_common::scheduling::{ClusterView, NodeView, PlacementRequest};
+
+/// What a worker counts for whose memory nobody has said: its interpreter with the libraries that functions use, a batch on its way in,
+/// and one on its way out. Where this is more than a processor's share of a node, not all of its processors get a worker.
+const WORKER_MEMORY: Quantity = Quantity::from_whole(96 << 20);
 
 /// What a stage needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,12 +48,28 @@ impl StageDemand {
         self.min_workers.min(self.most(cpus))
     }
 
-    fn placement(&self) -> PlacementRequest {
+    /// What one worker is placed with. `counts_memory`: it takes memory although nobody has said how much.
+    fn placement(&self, counts_memory: bool) -> PlacementRequest {
+        let mut resources = self.resources.clone();
+        let is_told = !resources.resources().get(MEMORY).is_zero();
+        if counts_memory && !is_told && !resources.is_empty() {
+            let with_memory = resources.resources().clone().with(MEMORY, WORKER_MEMORY);
+            if let Ok(with_memory) = ResourceRequest::new(with_memory, resources.gpu_memory_bytes())
+            {
+                resources = with_memory;
+            }
+        }
         PlacementRequest {
-            resources: self.resources.clone(),
+            resources,
             ..PlacementRequest::default()
         }
     }
+}
+
+/// Whether all nodes say how much memory tasks may have.
+fn is_memory_known(view: &ClusterView) -> bool {
+    let total = |node: &NodeView| node.resources.total().get(MEMORY);
+    view.nodes().iter().all(|node| !total(node).is_zero())
 }
 
 /// Workers for every stage: one each first, then up to the minima, then one by one to the stage that is the bottleneck,
@@ -62,7 +82,9 @@ pub fn pool_sizes(stages: &[StageDemand], view: &ClusterView) -> Vec<usize> {
         .iter()
         .map(|node| node.resources.total().get(CPU).whole());
     let cpus = usize::try_from(cpus.sum::<i64>()).unwrap_or(0);
-    let requests: Vec<PlacementRequest> = stages.iter().map(StageDemand::placement).collect();
+    let counts_memory = is_memory_known(view);
+    let requests = stages.iter().map(|stage| stage.placement(counts_memory));
+    let requests: Vec<PlacementRequest> = requests.collect();
     let most: Vec<usize> = stages.iter().map(|stage| stage.most(cpus)).collect();
     let mut counts = vec![0usize; stages.len()];
     let rounds = stages.iter().map(|stage| stage.min_workers).max();
@@ -110,8 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     use aktis_common::ids::NodeId;
-    use aktis_common::resources::{GPU, GpuDevice, NodeResources, Quantity, ResourceSet};
-    use aktis_common::scheduling::NodeView;
+    use aktis_common::resources::{GPU, GpuDevice, NodeResources, ResourceSet};
 
     use super::*;
 
@@ -174,6 +195,31 @@ mod tests {
             stage(1.0, 0.0, 1, 100, Some(3.0)),
         ];
         assert_eq!(pool_sizes(&stages, &view(&[(8.0, 0.0)])), [2, 6]);
+    }
+
+    #[test]
+    fn workers_are_as_many_as_have_memory() {
+        let of = |cpus, memory_mib: i64| {
+            let total = resources(cpus, 0.0).with(MEMORY, Quantity::from_whole(memory_mib << 20));
+            ClusterView::new(vec![node(1, total, Vec::new())])
+        };
+        let untold = stage(1.0, 0.0, 1, 100, None);
+        assert_eq!(
+            pool_sizes(std::slice::from_ref(&untold), &of(8.0, 350)),
+            [3]
+        );
+        assert_eq!(
+            pool_sizes(std::slice::from_ref(&untold), &of(8.0, 8000)),
+            [8]
+        );
+        // One is owed to each stage, whatever there is.
+        let stages = [untold.clone(), untold.clone()];
+        assert_eq!(pool_sizes(&stages, &of(8.0, 10)), [1, 1]);
+        let mut told = untold;
+        let asked = told.resources.resources().clone();
+        let asked = asked.with(MEMORY, Quantity::from_whole(200 << 20));
+        told.resources = ResourceRequest::new(asked, 0).expect("makes sense");
+        assert_eq!(pool_sizes(&[told], &of(8.0, 1000)), [5]);
     }
 
     #[test]
@@ -259,7 +305,7 @@ mod tests {
                 prop_assert!(count >= 1 && Some(count) <= stage.max_workers);
                 for _ in 1..count {
                     // All but the first, which is owed, have room.
-                    prop_assert!(room.book(&stage.placement()).is_some());
+                    prop_assert!(room.book(&stage.placement(false)).is_some());
                 }
             }
         }

@@ -5,6 +5,9 @@
 //! them cut in two next time; so the batch shrinks around the row, as one that raises does. A row that was alone is blamed when at
 //! least [`DEATHS`] workers have died in calls with it.
 //!
+//! A step that leaves no rows out has its batches cut too where memory ran out, and for good: that a call takes too much is, as a
+//! rule, a matter of how many rows it has. Only a row that has no room alone ends the job.
+//!
 //! Behind a step that loses rows, a number names the same row only if the same rows were lost before it: calls are noted with a sign
 //! of these. What deaths have shown of rows under one sign is forgotten when a call with their numbers comes under another; such a
 //! death counts as any other, so that a job ends whose functions fail for other rows each time.
@@ -14,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 
-use super::FailedRows;
+use super::{FailedRows, InputKey};
 use crate::executor::core::event::WorkerKey;
 use crate::operators::failing::now_micros;
 use crate::wire::failing::{BlamedRow, FailingSpec, NotedCall, StepRow};
@@ -30,6 +33,8 @@ pub(super) struct Blame {
     /// By the first row.
     suspects: BTreeMap<StepRow, Suspects>,
     blamed: BTreeMap<StepRow, BlamedRow>,
+    /// How many workers have died for want of memory in calls with a row alone, of steps that leave none out.
+    alone: BTreeMap<StepRow, u32>,
 }
 
 /// Rows of one call.
@@ -49,8 +54,8 @@ pub(in crate::executor) enum Death {
     Unexplained,
     /// Rows are to blame, and fewer are suspected than before.
     OfRows,
-    /// A call of a step that does not leave rows out took longer than it may.
-    Late(TaskFailure),
+    /// A call of a step that does not leave rows out took longer than it may, or has no room for a row alone.
+    Ends(TaskFailure),
 }
 
 impl Blame {
@@ -135,6 +140,18 @@ impl FailedRows {
             return Death::Unexplained;
         };
         let (stage, _) = under_way.input;
+        if let Some(ended) = &note
+            && failure.code == ErrorCode::OutOfMemory
+            && ended.ended_rows > 1
+            && (ended.step as usize) < self.steps[stage].len()
+        {
+            // What a call has given is written when it has ended.
+            let call = NotedCall {
+                rows: ended.ended_rows,
+                ..ended.clone()
+            };
+            return self.had_no_memory(under_way.input, &call, &failure.message);
+        }
         let call = note.filter(|call| call.rows > 0);
         let Some(step) = call
             .as_ref()
@@ -143,7 +160,7 @@ impl FailedRows {
             let loses_rows = self.steps[stage]
                 .iter()
                 .any(|step| step.policy.loses_rows());
-            if loses_rows {
+            if loses_rows || failure.code == ErrorCode::OutOfMemory {
                 let rows = self.inputs.entry(under_way.input).or_default();
                 rows.blame.is_careful = true;
             }
@@ -162,7 +179,11 @@ impl FailedRows {
             failure.message.clone()
         };
         if !step.policy.loses_rows() {
-            return Death::Late(late(&step.name, &call, &message));
+            return match failure.code {
+                _ if call.is_late => Death::Ends(late(&step.name, &call, &message)),
+                ErrorCode::OutOfMemory => self.had_no_memory(under_way.input, &call, &message),
+                _ => Death::Unexplained,
+            };
         }
         let error = match failure.code {
             _ if call.is_late => "TimeoutError",
@@ -175,14 +196,62 @@ impl FailedRows {
         rows.blame.is_careful = true;
         rows.blame.add(&call, error, message)
     }
+
+    /// A call of a step that leaves no rows out, or what any has given, took more memory than there is: from now on, calls of the step
+    /// have half as many rows at most. One with a row alone is tried once more.
+    fn had_no_memory(&mut self, input: InputKey, call: &NotedCall, message: &str) -> Death {
+        let name = &self.steps[input.0][call.step as usize].name;
+        if call.rows > 1 {
+            let half = call.rows.div_ceil(2);
+            let most = self.most_rows.entry((input.0, call.step)).or_insert(half);
+            *most = half.min(*most);
+            tracing::warn!(
+                "{name}: a call with {} took more memory than its worker may have, and is made again with at most {most}: {message}",
+                rows_of(call)
+            );
+            return Death::OfRows;
+        }
+        let row = StepRow {
+            step: call.step,
+            row: call.first,
+        };
+        let rows = self.inputs.entry(input).or_default();
+        let deaths = rows.blame.alone.entry(row).or_default();
+        *deaths += 1;
+        if *deaths < DEATHS {
+            return Death::OfRows;
+        }
+        Death::Ends(TaskFailure::new(
+            ErrorCode::OutOfMemory,
+            format!(
+                "{name}: a call with a row alone (number {} of input {}) took more memory than its worker may have, {deaths} times: \
+                 {message}. Let it have more with memory=, let the function hold less, or leave such rows out with on_error=\"skip\" or \
+                 \"dead_letter\"",
+                call.first, input.1
+            ),
+        ))
+    }
+
+    /// How many rows calls of steps of a stage have at most, for want of memory.
+    pub(in crate::executor) fn most_rows(
+        &self,
+        stage: usize,
+    ) -> impl Iterator<Item = (usize, u64)> {
+        let of_stage = self.most_rows.iter();
+        let of_stage = of_stage.filter(move |((of, _), _)| *of == stage);
+        of_stage.map(|(&(_, step), &rows)| (step as usize, rows))
+    }
+}
+
+fn rows_of(call: &NotedCall) -> String {
+    match call.rows {
+        1 => "a row".to_owned(),
+        rows => format!("a batch of {rows} rows"),
+    }
 }
 
 fn late(name: &str, call: &NotedCall, message: &str) -> TaskFailure {
-    let rows = if call.rows == 1 {
-        "a row".to_owned()
-    } else {
-        format!("a batch of {} rows", call.rows)
-    };
+    let rows = rows_of(call);
     TaskFailure::new(
         ErrorCode::Application,
         format!(

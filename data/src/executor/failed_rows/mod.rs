@@ -5,6 +5,8 @@
 //!  death of a worker ──► what it had noted ─► cut the batch in two, or blame the row that was alone
 //!                                                          └─► the next attempt of the input
 //! ```
+//! Workers that die for want of memory have their batches cut, whatever the step does with rows that fail: smaller ones may do.
+//!
 //! What a worker has told stays told: when it dies, the next attempt leaves the same rows out. So a row is told once whatever
 //! dies, and blocks that were delivered before have the rows that they had (EXE-3).
 //!
@@ -31,7 +33,7 @@ use crate::graph::{Operator, StagePlan};
 use crate::ledger::{LeftOut, LeftOutByStep};
 use crate::operators::failing::letters::decode;
 use crate::plan::FailurePolicy;
-use crate::wire::failing::{FailingSpec, StepRow, ToldRows};
+use crate::wire::failing::{FailingSpec, MostRows, StepRow, ToldRows};
 use crate::wire::spec::Report;
 use blame::Blame;
 use limits::Counts;
@@ -48,6 +50,8 @@ pub(crate) struct FailedRows {
     /// Rows of inputs that are: they are left out too when blocks of these are made again.
     done: HashMap<InputKey, BTreeSet<StepRow>>,
     under_way: HashMap<WorkerKey, UnderWay>,
+    /// Of steps of stages whose workers have died for want of memory: how many rows a call may have since then.
+    most_rows: HashMap<(usize, u32), u64>,
     /// Rows of all sources, if they are known.
     source_rows: Option<u64>,
     /// What notes of this execution begin with.
@@ -63,6 +67,8 @@ pub(crate) struct FailedRows {
 struct StepState {
     name: String,
     policy: FailurePolicy,
+    /// Whether workers may die of what it calls.
+    calls_function: bool,
     /// Of inputs that are used up.
     counts: Counts,
     last: String,
@@ -114,6 +120,7 @@ impl FailedRows {
         let steps = stages.iter().map(|stage| {
             let steps = stage.steps.iter().map(|step| StepState {
                 name: step.name.clone(),
+                calls_function: matches!(step.operator, Operator::Map(_)),
                 policy: match &step.operator {
                     Operator::Map(call) => call.failures,
                     _ => FailurePolicy::default(),
@@ -128,6 +135,7 @@ impl FailedRows {
             inputs: HashMap::new(),
             done: HashMap::new(),
             under_way: HashMap::new(),
+            most_rows: HashMap::new(),
             source_rows,
             note_prefix,
             letters: Vec::new(),
@@ -182,10 +190,8 @@ impl FailedRows {
         std::mem::take(&mut self.left_out)
     }
 
-    fn is_guarded(&self, stage: usize) -> bool {
-        self.steps[stage]
-            .iter()
-            .any(|step| step.policy.is_guarded())
+    fn calls_functions(&self, stage: usize) -> bool {
+        self.steps[stage].iter().any(|step| step.calls_function)
     }
 
     /// The first step of a stage that may lose rows: those that come to it have the same numbers each time.
@@ -203,7 +209,7 @@ impl FailedRows {
         attempt: Attempt,
         number: u64,
     ) -> Option<FailingSpec> {
-        if !self.is_guarded(input.0) {
+        if !self.calls_functions(input.0) {
             return None;
         }
         let note_key = Bytes::from(format!("{}/{number}", self.note_prefix));
@@ -219,6 +225,10 @@ impl FailedRows {
         if let Some(told) = self.done.get(&input) {
             spec.told = told.iter().copied().collect();
         }
+        let most_rows = self.most_rows.iter();
+        let of_stage = most_rows.filter(|((stage, _), _)| *stage == input.0);
+        let of_stage = of_stage.map(|(&(_, step), &rows)| MostRows { step, rows });
+        spec.most_rows = of_stage.collect();
         spec.note_key = note_key.clone();
         spec.is_repeat = attempt != Attempt::Anew;
         let under_way = UnderWay {

@@ -190,7 +190,7 @@ fn run_two(functions: [&str; 2], rows: &mut FailedRows, attempt: u64) -> Vec<i64
         ..InputSpec::default()
     };
     let stream = crate::block::encode(&batch.schema(), &[batch]).expect("encodes");
-    worker.start(input, vec![stream]).expect("begins");
+    worker.start(input, vec![stream.into()]).expect("begins");
     let (mut report, block) = worker.pull().expect("goes on");
     assert!(report.is_last, "it is one block");
     // The first one dies before it could say that this was all.
@@ -348,7 +348,7 @@ fn late_call_of_a_step_that_leaves_no_row_out_ends_the_job() {
         is_late: true,
         ..call
     });
-    let Death::Late(failure) = rows.died(WORKER, late, &crash()) else {
+    let Death::Ends(failure) = rows.died(WORKER, late, &crash()) else {
         panic!("it was late");
     };
     assert!(
@@ -356,6 +356,47 @@ fn late_call_of_a_step_that_leaves_no_row_out_ends_the_job() {
             .message
             .contains("Map(f): the call took longer than timeout_s=2, for a batch of 10 rows")
     );
+}
+
+#[test]
+fn calls_of_a_step_that_leaves_no_row_out_are_halved_where_memory_ran_out() {
+    let no_memory = TaskFailure::new(ErrorCode::OutOfMemory, "it held too much");
+    let mut rows = table(FailurePolicy::default());
+    let begin = |rows: &mut FailedRows, worker, input, number| {
+        let spec = rows.begin(worker, input, Attempt::Anew, number);
+        let spec = spec.expect("calls a function");
+        (spec.is_careful, spec.most_rows_of(0))
+    };
+    assert_eq!(begin(&mut rows, WORKER, INPUT, 1), (false, None));
+    assert_eq!(rows.died(WORKER, None, &no_memory), Death::Unexplained);
+    assert_eq!(begin(&mut rows, WORKER, INPUT, 2), (true, None));
+    assert_eq!(rows.died(WORKER, call(0, 8), &no_memory), Death::OfRows);
+    assert_eq!(begin(&mut rows, WORKER, INPUT, 3), (true, Some(5)));
+    // Others need not die first.
+    assert_eq!(begin(&mut rows, OTHER, (0, 8), 4), (false, Some(5)));
+    // A crash says nothing of memory.
+    assert_eq!(rows.died(WORKER, call(0, 4), &crash()), Death::Unexplained);
+    for (last, most) in [(4, 3), (2, 2), (1, 1)] {
+        begin(&mut rows, WORKER, INPUT, 5);
+        assert_eq!(rows.died(WORKER, call(0, last), &no_memory), Death::OfRows);
+        assert_eq!(begin(&mut rows, WORKER, INPUT, 6), (true, Some(most)));
+    }
+    assert_eq!(rows.most_rows(0).collect::<Vec<_>>(), [(0, 1)]);
+    // It died of what the call has given.
+    let ended = NotedCall {
+        ended_rows: 2,
+        ..NotedCall::default()
+    };
+    assert_eq!(rows.died(WORKER, Some(ended), &no_memory), Death::OfRows);
+    begin(&mut rows, WORKER, INPUT, 6);
+    assert_eq!(rows.died(WORKER, call(1, 1), &no_memory), Death::OfRows);
+    begin(&mut rows, WORKER, INPUT, 7);
+    let Death::Ends(failure) = rows.died(WORKER, call(1, 1), &no_memory) else {
+        panic!("the row has no room alone");
+    };
+    assert_eq!(failure.code, ErrorCode::OutOfMemory);
+    assert!(failure.message.contains("Map(f): a call with a row alone"));
+    assert!(failure.message.contains("number 1 of input 7"));
 }
 
 #[test]

@@ -266,7 +266,9 @@ fn failed(is_ready_call: bool, failure: TaskFailure) -> Answer {
 fn serve(worker: &mut StageWorker, request: WorkerRequest) -> Answer {
     let pulled = match request {
         WorkerRequest::Ready => return Answer::Ready(worker.ready()),
-        WorkerRequest::Start(input, blocks) => worker.begin(*input, blocks),
+        WorkerRequest::Start(input, blocks) => {
+            worker.begin(*input, blocks.into_iter().map(Into::into).collect())
+        }
         WorkerRequest::Pull => worker.pull(),
     };
     Answer::Pulled(pulled.map(|(report, block)| (report, block.map(BlockHandle::new))))

@@ -321,10 +321,14 @@ impl StagePool for RuntimePool {
         input: WorkerInput,
         blocks: Vec<BlockHandle>,
     ) -> Result<(), TaskFailure> {
-        let dependencies: Result<Vec<ObjectRef>, TaskFailure> =
-            blocks.iter().map(reference).collect();
-        let input = Value::native(input.0.encode_to_vec());
-        self.call_for_report(worker, METHOD_START, input, dependencies?)
+        let blocks: Result<Vec<ObjectRef>, TaskFailure> = blocks.iter().map(reference).collect();
+        let (there, here) = match input.0.is_large {
+            true => (blocks?, Vec::new()),
+            false => (Vec::new(), blocks?),
+        };
+        let mut input = Value::native(input.0.encode_to_vec());
+        input.contained = there.into_iter().collect();
+        self.call_for_report(worker, METHOD_START, input, here)
     }
 
     fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure> {

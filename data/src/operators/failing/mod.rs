@@ -149,6 +149,8 @@ pub(crate) struct Guard {
     told: BTreeSet<u64>,
     blamed: BTreeMap<u64, BlamedRow>,
     cuts: BTreeSet<u64>,
+    /// Workers have died for want of memory, of calls with more rows than these.
+    most_rows: Option<usize>,
     /// Batches so far.
     batches: u64,
     /// The last one with a failed row.
@@ -185,6 +187,8 @@ impl Guard {
             told: told.iter().filter(of_step).map(|row| row.row).collect(),
             blamed: blamed.map(|row| (row.row.row, row.clone())).collect(),
             cuts: cuts.iter().filter(of_step).map(|row| row.row).collect(),
+            most_rows: (input.spec.most_rows_of(step))
+                .map(|rows| usize::try_from(rows).unwrap_or(usize::MAX)),
             batches: 0,
             errored_batch: None,
             lost: LostOfStep::default(),
@@ -214,7 +218,7 @@ impl Guard {
     }
 
     fn is_careful(&self) -> bool {
-        self.input.spec.is_careful && self.policy.loses_rows()
+        self.input.spec.is_careful
     }
 
     /// A batch that comes to the step, whose first row has this number: what of it is to be called, in pieces.
@@ -256,7 +260,9 @@ impl Guard {
             whole.without(|row| told.contains(&row) || blamed.contains_key(&row))?
         };
         let cuts = self.cuts.range(rows).copied();
-        Ok(left.cut_before(cuts))
+        let pieces = left.cut_before(cuts).into_iter();
+        let most = self.most_rows.unwrap_or(usize::MAX);
+        Ok(pieces.flat_map(|piece| piece.in_parts_of(most)).collect())
     }
 
     /// The number of the batch that comes next.
@@ -373,11 +379,15 @@ impl Guard {
     }
 
     /// It has ended.
-    pub(crate) fn ended(&self) -> Result<(), TaskFailure> {
+    pub(crate) fn ended(&self, piece: &CallPiece) -> Result<(), TaskFailure> {
         if !self.is_careful() {
             return Ok(());
         }
-        let none = NotedCall::default();
+        let none = NotedCall {
+            step: self.step,
+            ended_rows: piece.num_rows() as u64,
+            ..NotedCall::default()
+        };
         self.input.notes.note(&self.input.spec.note_key, &none)
     }
 
@@ -432,6 +442,7 @@ impl BegunCall {
             is_late: false,
             lost_before: self.lost_before,
             node: Bytes::new(),
+            ended_rows: 0,
         }
     }
 }

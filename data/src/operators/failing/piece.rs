@@ -139,6 +139,18 @@ impl CallPiece {
         })
     }
 
+    /// The same in pieces of at most so many rows.
+    pub(crate) fn in_parts_of(self, most: usize) -> Vec<Self> {
+        let mut parts = Vec::new();
+        let mut rest = Some(self);
+        while let Some(piece) = rest {
+            let (part, others) = piece.split(most.max(1));
+            parts.push(part);
+            rest = others;
+        }
+        parts
+    }
+
     /// The same in pieces, each of which begins with one of these rows, given in order; none without rows.
     pub(crate) fn cut_before(self, cuts: impl Iterator<Item = u64>) -> Vec<Self> {
         let (all, mut first) = (self.num_rows(), 0);
@@ -189,6 +201,9 @@ mod tests {
             let own: Vec<i64> = numbers(piece).iter().map(|&row| row as i64 - 100).collect();
             assert_eq!(ids(std::slice::from_ref(&piece.batch)), own);
         }
+        let parts = pieces[1].clone().in_parts_of(3);
+        let cut: Vec<Vec<u64>> = parts.iter().map(numbers).collect();
+        assert_eq!(cut, [vec![104, 105, 106], vec![107]]);
         let [one, other] = pieces[0].halves();
         assert_eq!(
             (numbers(&one), numbers(&other)),

@@ -51,6 +51,7 @@ fn environment(memory_bytes: usize) -> Environment {
         spill: None,
         partition: 0,
         hot_keys: None,
+        row_bytes: 0,
     }
 }
 

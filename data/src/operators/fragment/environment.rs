@@ -26,8 +26,10 @@ const BYTES_PER_HELD_ROW: u64 = 32;
 
 /// Batches that fit into its memory.
 const PIECES: usize = 32;
-/// For each row of a batch there is this much memory: merging holds a batch of each of several files.
+/// For each row of a batch there is this much memory, or so many times that of the row: merging holds a batch of each of several files.
 const BYTES_PER_ROW_AT_ONCE: usize = 8 << 10;
+const ROWS_AT_ONCE: usize = 8;
+/// The smallest batch, if rows are not long.
 const MIN_BATCH_ROWS: usize = 256;
 const MAX_BATCH_ROWS: usize = 8192;
 
@@ -42,6 +44,8 @@ pub(crate) struct Environment {
     pub(crate) partition: u32,
     /// Where keys with very many rows are named; `None`: nobody asks.
     pub(crate) hot_keys: Option<HotKeys>,
+    /// About how many bytes rows have; 0: nobody knows.
+    pub(crate) row_bytes: u64,
 }
 
 /// A folder for rows that have no room, and how much of its disk others shall find free: this share of it, or these bytes,
@@ -119,6 +123,14 @@ impl Environment {
         self.context_of(threads, self.memory() / (threads * SORTS_AT_ONCE))
     }
 
+    /// Rows of a batch where one sort can have `share`.
+    fn batch_rows(&self, share: usize) -> usize {
+        let row_bytes = usize::try_from(self.row_bytes).unwrap_or(usize::MAX).max(1);
+        let most = share / row_bytes.saturating_mul(ROWS_AT_ONCE);
+        let rows = (share / BYTES_PER_ROW_AT_ONCE).clamp(MIN_BATCH_ROWS, MAX_BATCH_ROWS);
+        rows.min(most).max(1)
+    }
+
     /// `share`: what one sort can have.
     fn context_of(&self, partitions: usize, share: usize) -> Result<Arc<TaskContext>> {
         let memory = self.memory();
@@ -133,12 +145,37 @@ impl Environment {
             .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
             .with_disk_manager_builder(disk)
             .build_arc()?;
-        let rows = (share / BYTES_PER_ROW_AT_ONCE).clamp(MIN_BATCH_ROWS, MAX_BATCH_ROWS);
+        let rows = self.batch_rows(share);
         let mut config = SessionConfig::new()
             .with_target_partitions(partitions)
             .with_batch_size(rows);
         config.options_mut().execution.sort_spill_reservation_bytes = share / MERGE_PART;
         let context = TaskContext::default().with_session_config(config);
         Ok(Arc::new(context.with_runtime(runtime)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_of_long_rows_have_few() {
+        let rows = |row_bytes, share| {
+            let environment = Environment {
+                memory_bytes: 64 << 20,
+                spill: None,
+                partition: 0,
+                hot_keys: None,
+                row_bytes,
+            };
+            environment.batch_rows(share)
+        };
+        assert_eq!(rows(0, 16 << 20), 2048);
+        assert_eq!(rows(1000, 16 << 20), 2048);
+        assert_eq!(rows(32 << 10, 16 << 20), 64);
+        assert_eq!(rows(32 << 10, 1 << 20), 4);
+        assert_eq!(rows(1 << 40, 1 << 20), 1);
+        assert_eq!(rows(8, 1 << 20), 256);
     }
 }

@@ -83,6 +83,7 @@ fn run(
         spill: None,
         partition: 0,
         hot_keys: None,
+        row_bytes: 0,
     };
     let rows = Box::new(Batches(vec![rows].into_iter()));
     let mut stream = open(&Fragment::Window(window.clone()), vec![rows], environment);

@@ -24,7 +24,6 @@ use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
 use datafusion_common::DataFusionError;
 use datafusion_execution::SendableRecordBatchStream;
 use futures::StreamExt;
@@ -34,7 +33,7 @@ use super::failing::FailingInput;
 use super::fragment::{self, Environment};
 use super::stream::BatchStream;
 use crate::graph::GroupTask;
-use crate::sources::Opened;
+use crate::sources::{InputBlock, Opened};
 use crate::wire::group::GroupPosition;
 
 /// The step that failures of the whole are told of.
@@ -84,7 +83,7 @@ fn inputs_of(input: Opened) -> Result<Vec<VecDeque<Opened>>, TaskFailure> {
     for member in members {
         let mut splits = VecDeque::with_capacity(member.splits.len());
         for split in member.splits {
-            let own: Vec<Bytes> = blocks.by_ref().take(split.blocks as usize).collect();
+            let own: Vec<InputBlock> = blocks.by_ref().take(split.blocks as usize).collect();
             if own.len() < split.blocks as usize {
                 return Err(TaskFailure::new(
                     ErrorCode::Internal,

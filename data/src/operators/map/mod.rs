@@ -5,6 +5,7 @@
 //! take only so long, or batches are pieces of frames ([`sizes`]), outputs wait until their call has ended ([`guarded`]).
 
 mod ahead;
+mod growth;
 mod guarded;
 mod memory;
 mod parts;
@@ -89,6 +90,10 @@ pub(crate) fn open(
     }
     if is_framed {
         rebatch = rebatch.of_bytes(FRAME_BYTES);
+    }
+    // What a generator gives goes on piece by piece.
+    if !is_framed && !function.lock().is_lazy() {
+        rebatch = rebatch.growing(block_bytes);
     }
     let pieces = is_framed.then(|| {
         let are_sorted = batching.sorted_rows > 0;
@@ -257,6 +262,9 @@ impl MapStream {
                 .expect("only called with a call under way");
             self.shape.check_end(&call.input, call.rows_out)?;
             self.ahead.over(data_bytes(&call.input) + call.bytes_out);
+            if self.rebatch.learns() {
+                self.rebatch.learn(data_bytes(&call.input), call.bytes_out);
+            }
             if let Some(rows) = &mut self.done_rows {
                 *rows += call.input.num_rows() as u64;
             }
@@ -269,7 +277,8 @@ impl MapStream {
         let first = call.rows_out;
         call.outputs += 1;
         call.rows_out += output.num_rows();
-        call.bytes_out += data_bytes(&output);
-        self.shape.shaped(&call.input, first, output).map(Some)
+        let shaped = self.shape.shaped(&call.input, first, output)?;
+        call.bytes_out += data_bytes(&shaped);
+        Ok(Some(shaped))
     }
 }

@@ -8,6 +8,7 @@ use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
+use super::growth::Growth;
 use super::sizes::{Filling, Limits, RowSize, Scale};
 use crate::block::data_bytes;
 use crate::operators::stream::BatchStream;
@@ -29,6 +30,8 @@ pub(super) struct Rebatch {
     enough_bytes: u64,
     /// A batch may not have more bytes, about, however few rows that are.
     most_bytes: Option<u64>,
+    /// The same where it is the function's growth that says how many.
+    growth: Option<Growth>,
     held: VecDeque<HeldRows>,
     held_rows: usize,
     is_over: bool,
@@ -123,6 +126,7 @@ impl Rebatch {
             budget: None,
             enough_bytes: SMALL_BATCH_BYTES.min(block_bytes),
             most_bytes: None,
+            growth: None,
             held: VecDeque::new(),
             held_rows: 0,
             is_over: false,
@@ -150,6 +154,32 @@ impl Rebatch {
             budget: Some(budget),
             ..self
         }
+    }
+
+    /// The same with batches that become about a block, where no number of rows is asked for.
+    pub(super) fn growing(self, block_bytes: u64) -> Self {
+        let is_free = self.rows.is_none() && self.budget.is_none();
+        Self {
+            growth: is_free.then(|| Growth::new(block_bytes)),
+            ..self
+        }
+    }
+
+    /// What a batch of so many bytes has become.
+    pub(super) fn learn(&mut self, bytes_in: u64, bytes_out: u64) {
+        if let Some(growth) = &mut self.growth {
+            growth.learn(bytes_in, bytes_out);
+        }
+    }
+
+    /// Whether anything is to be learned.
+    pub(super) fn learns(&self) -> bool {
+        self.growth.is_some()
+    }
+
+    fn most_bytes(&self) -> Option<u64> {
+        let growth = self.growth.map(|growth| growth.most_bytes());
+        self.most_bytes.or(growth)
     }
 
     /// The next batch; `None`: there are no more rows.
@@ -185,7 +215,10 @@ impl Rebatch {
                     let is_heavy = |most: u64| self.held_bytes() >= most;
                     self.held_rows >= rows || self.most_bytes.is_some_and(is_heavy)
                 }
-                (None, None) => self.held_bytes() >= self.enough_bytes || self.has_waited(),
+                (None, None) => {
+                    let most = self.most_bytes().unwrap_or(u64::MAX);
+                    self.held_bytes() >= self.enough_bytes.min(most) || self.has_waited()
+                }
             }
     }
 
@@ -215,15 +248,14 @@ impl Rebatch {
             Some(budget) if self.held_rows > 0 => budget.rows(),
             _ => self.rows.unwrap_or(usize::MAX),
         };
+        let most_bytes = self.most_bytes();
         let mut parts = Vec::new();
         let (mut rows, mut bytes) = (0, 0);
         while rows < wanted
             && let Some(held) = self.held.front_mut()
             && held.batch.schema() == schema
         {
-            let room = self
-                .most_bytes
-                .map_or(u64::MAX, |most| most.saturating_sub(bytes));
+            let room = most_bytes.map_or(u64::MAX, |most| most.saturating_sub(bytes));
             let within = held.rows_within(room).max(usize::from(rows == 0));
             let length = held.batch.num_rows().min(wanted - rows).min(within);
             if length == 0 && held.batch.num_rows() > 0 {

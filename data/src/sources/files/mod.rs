@@ -148,6 +148,7 @@ impl Source for FilesTable {
             position: super::encode(&RangesPosition { parts }),
             blocks: Vec::new(),
             rows,
+            row_bytes: 0,
         };
         splits.into_iter().map(split).collect()
     }

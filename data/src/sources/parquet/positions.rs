@@ -77,6 +77,7 @@ impl Source for ParquetTable {
             }
         }
         let split = |(parts, rows): (Vec<FilePart>, u64)| Split {
+            row_bytes: parts.iter().map(|part| part.bytes).sum::<u64>() / rows.max(1),
             position: crate::sources::encode(&FilesPosition { parts }),
             blocks: Vec::new(),
             rows,

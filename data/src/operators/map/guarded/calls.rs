@@ -43,7 +43,7 @@ impl GuardedMap {
             match self.begin(&piece)? {
                 Ok(()) => self.begun.push_back(BegunPiece { piece, at }),
                 Err(failure) => {
-                    self.guard.ended()?;
+                    self.guard.ended(&piece)?;
                     // Those before it come first.
                     self.drain()?;
                     self.ended.push_back((piece, Ended::failed(failure)));
@@ -131,7 +131,7 @@ impl GuardedMap {
         let asked = function.rows_asked();
         drop(watched);
         drop(function);
-        self.guard.ended()?;
+        self.guard.ended(piece)?;
         if let Some(pieces) = &self.pieces
             && outputs.is_ok()
             && marked.is_empty()
@@ -158,7 +158,7 @@ impl GuardedMap {
                 at,
             }),
             Err(failure) => {
-                self.guard.ended()?;
+                self.guard.ended(piece)?;
                 Ok(Ended::failed(failure))
             }
         }

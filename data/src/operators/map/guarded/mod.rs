@@ -52,6 +52,8 @@ pub(super) struct GuardedMap {
     went_on: (u64, u64),
     /// How many outputs of that have been given.
     given: usize,
+    /// Bytes of the batch whose turn it is, and of what has become of them, if anything is learned of that.
+    bytes: (u64, u64),
 }
 
 impl GuardedMap {
@@ -82,6 +84,7 @@ impl GuardedMap {
             first_row: None,
             went_on: (0, 0),
             given: 0,
+            bytes: (0, 0),
         }
     }
 
@@ -164,6 +167,10 @@ impl GuardedMap {
 
     /// All that came of a batch goes on, as one.
     fn hand_on(&mut self, batch: u64) -> Result<(), TaskFailure> {
+        if self.rebatch.learns() {
+            let (bytes_in, bytes_out) = std::mem::take(&mut self.bytes);
+            self.rebatch.learn(bytes_in, bytes_out);
+        }
         let whole = self.parts.whole(&self.shape.step.name)?;
         self.ready.extend(whole);
         self.given = 0;

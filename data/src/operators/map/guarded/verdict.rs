@@ -7,6 +7,7 @@ use arrow::array::RecordBatch;
 
 use super::GuardedMap;
 use super::calls::Ended;
+use crate::block::data_bytes;
 use crate::operators::failing::{CallPiece, is_of_rows};
 
 /// What is to be done.
@@ -23,6 +24,10 @@ impl GuardedMap {
         match self.judge(piece, ended)? {
             Verdict::Good(piece, batches) => {
                 let are_sorted = self.pieces.as_ref().is_some_and(|pieces| pieces.are_sorted);
+                if self.rebatch.learns() {
+                    self.bytes.0 += data_bytes(&piece.batch);
+                    self.bytes.1 += batches.iter().map(data_bytes).sum::<u64>();
+                }
                 self.parts.add(&piece, batches, are_sorted);
             }
             Verdict::Again(pieces) => {
