@@ -15,7 +15,7 @@ GROUPS = (
 )
 
 
-def limited_group():
+def limited_group(limit_bytes=LIMIT_BYTES):
     """A new cgroup with a limit; nothing where none can be made."""
     for root, limit in GROUPS:
         group = root / f"aktis-test-{uuid.uuid4().hex[:8]}"
@@ -24,7 +24,7 @@ def limited_group():
         except OSError:
             continue
         try:
-            (group / limit).write_text(str(LIMIT_BYTES))
+            (group / limit).write_text(str(limit_bytes))
         except OSError:
             group.rmdir()
             continue
@@ -33,15 +33,31 @@ def limited_group():
 
 
 @contextlib.contextmanager
-def limited_memory():
+def limited_memory(limit_bytes=LIMIT_BYTES):
     """A cgroup with a limit; needs root, and a kernel that lets root make one here."""
-    group = limited_group()
+    group = limited_group(limit_bytes)
     if group is None:
         pytest.skip("no cgroup with a limit of memory can be made here")
     # No way out into swap space, where there is any.
-    for name, value in (("memory.memsw.limit_in_bytes", str(LIMIT_BYTES)), ("memory.swap.max", "0")):
+    for name, value in (("memory.memsw.limit_in_bytes", str(limit_bytes)), ("memory.swap.max", "0")):
         with contextlib.suppress(OSError):
             (group / name).write_text(value)
     yield group
     until(lambda: (group / "cgroup.procs").read_text() == "", "all processes of the group have ended")
     group.rmdir()
+
+
+def held_bytes(group):
+    """What processes of a group hold that the kernel cannot take from them: their own memory, and what they share."""
+    figures = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    names = ("total_rss", "total_shmem") if "total_rss" in figures else ("anon", "shmem")
+    return sum(int(figures.get(name, 0)) for name in names)
+
+
+def kills(group):
+    """How many processes of a group the kernel has killed because memory ran out."""
+    for name in ("memory.oom_control", "memory.events"):
+        with contextlib.suppress(OSError):
+            figures = dict(line.split() for line in (group / name).read_text().splitlines())
+            return int(figures["oom_kill"])
+    raise AssertionError(f"{group} does not count kills")
