@@ -82,7 +82,7 @@ class TestRowsThatEndTheirProcess:
         pool = ActorPoolStrategy(size=2)
         ds = aktis.data.range(100).map_batches(Dies, batch_size=4, compute=pool, num_cpus=1, on_error="dead_letter")
         check(ids_of(ds.take_all()), dead_ids(ds.dead_letters()), [7, 57], rows=100)
-        until(lambda: aktis.available_resources()["CPU"] == 2, "all processors are free again")
+        until(lambda: aktis.available_resources().get("CPU") == 2, "all processors are free again")
 
     def test_alone_in_its_batch_it_is_tried_twice_more(self, tmp_path):
         def dies(row):
