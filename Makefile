@@ -14,6 +14,8 @@ ENV := PYTHONPATH=$(CURDIR)/python-bindings/python AKTIS_TEST_MODEL_DIR=$(CURDIR
 # own, so that nothing else is compiled twice for it.
 APART := aktis-candle aktis-operator xtask
 CORE := --workspace $(APART:%=--exclude %)
+# How our own crates are compiled for their tests.
+UNOPTIMISED := --config xtask/build/tests.toml
 PROGRESS := $(PYTHON) xtask/build/progress.py --
 
 .PHONY: help demo test test-rust test-python test-wheel soak lint docs bench build candle wheel venv formats model generated build-account clean
@@ -27,9 +29,9 @@ demo: build model ## Embed real text with a real model, then search it
 test: test-rust test-python test-wheel ## Build everything and run all tests
 
 test-rust: build venv candle model ## Rust tests
-	$(PROGRESS) cargo test --release $(CORE) --no-run
+	$(PROGRESS) cargo test --release $(UNOPTIMISED) $(CORE) --no-run
 	$(ENV) ORT_DYLIB_PATH="$$($(PY) -c 'import glob, onnxruntime; print(glob.glob(onnxruntime.__path__[0] + "/capi/libonnxruntime.so*")[0])')" \
-		cargo test --release --no-fail-fast $(CORE)
+		cargo test --release $(UNOPTIMISED) --no-fail-fast $(CORE)
 	cargo test --release -p aktis-candle
 	cargo test --release -p aktis-operator -p xtask
 	cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/loom"

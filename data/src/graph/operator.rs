@@ -97,7 +97,7 @@ impl MapCall {
     pub(crate) fn of(map: &MapSpec) -> Self {
         let function = match &map.function {
             MapFunction::Python(python) => Function::Python(python.definition.clone()),
-            MapFunction::Model(spec) => Function::Model(Box::new(spec.clone())),
+            MapFunction::Model(spec) => Function::Model(spec.clone()),
         };
         Self {
             name: map.name.clone(),

@@ -36,7 +36,7 @@ pub fn model_map(spec: ModelSpec, compute: Compute) -> Result<MapSpec, PlanError
         failures: FailurePolicy::default(),
         cache: None,
         batching: step.batching,
-        function: MapFunction::Model(spec),
+        function: MapFunction::Model(Box::new(spec)),
     })
 }
 

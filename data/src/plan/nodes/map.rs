@@ -38,7 +38,7 @@ pub enum MapFunction {
     /// A Python function or callable class.
     Python(PythonFunction),
     /// A model that runs in Rust, and its columns.
-    Model(aktis_inference::ModelSpec),
+    Model(Box<aktis_inference::ModelSpec>),
 }
 
 /// Which input columns pass by the function and appear beside what it returns.

@@ -13,7 +13,7 @@ use super::super::stage::StageSetup;
 use super::super::*;
 use super::graphs::Cut;
 use super::nodes::view;
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Shape};
 
 pub(super) const ROW_BYTES: u64 = 10;
 
@@ -81,6 +81,33 @@ pub(super) struct World {
     pub(super) outcome: Option<Result<(), TaskFailure>>,
 }
 
+/// What the executor is told of a stage.
+fn setup_of(scenario: &Scenario, index: usize, shape: &Shape) -> StageSetup {
+    StageSetup {
+        name: format!("stage {index}"),
+        bundle_rows: shape.bundle_rows,
+        // Of some shapes, inputs take more than they need.
+        long_rows: if shape.bundle_rows > 1 {
+            4 * shape.bundle_rows
+        } else {
+            0
+        },
+        long_bytes: 1 << 20,
+        bundle_bytes: shape.bundle_bytes,
+        enough_bytes: 0,
+        keep_order: scenario.keep_order,
+        row_limit: shape.row_limit,
+        makes_blocks: !scenario.is_sink(index),
+        runs_empty: shape.runs_empty,
+        is_repeatable: shape.is_repeatable || scenario.losses > 0,
+        spread: scenario.spread_feed(index).map(|feed| Spread {
+            feeds: vec![feed],
+            times_mean: 2,
+            least_bytes: 1,
+        }),
+    }
+}
+
 impl World {
     pub(super) fn new(scenario: Scenario) -> Self {
         let mut next_row = 0;
@@ -94,29 +121,7 @@ impl World {
             .map(|splits| splits.iter().map(|&rows| take(rows)).collect())
             .collect();
         let stages = scenario.stages.iter().enumerate().map(|(index, shape)| {
-            let setup = StageSetup {
-                name: format!("stage {index}"),
-                bundle_rows: shape.bundle_rows,
-                // Of some shapes, inputs take more than they need.
-                long_rows: if shape.bundle_rows > 1 {
-                    4 * shape.bundle_rows
-                } else {
-                    0
-                },
-                long_bytes: 1 << 20,
-                bundle_bytes: shape.bundle_bytes,
-                enough_bytes: 0,
-                keep_order: scenario.keep_order,
-                row_limit: shape.row_limit,
-                makes_blocks: !scenario.is_sink(index),
-                runs_empty: shape.runs_empty,
-                is_repeatable: shape.is_repeatable || scenario.losses > 0,
-                spread: scenario.spread_feed(index).map(|feed| Spread {
-                    feeds: vec![feed],
-                    times_mean: 2,
-                    least_bytes: 1,
-                }),
-            };
+            let setup = setup_of(&scenario, index, shape);
             let demand = StageDemand {
                 resources: ResourceRequest::new(ResourceSet::of_cpus(1), 0).expect("makes sense"),
                 min_workers: 1,
