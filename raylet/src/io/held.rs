@@ -13,12 +13,7 @@ pub(crate) fn held_bytes(pid: u32, above: u64) -> Option<u64> {
         return Some(most);
     }
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
-    Some(
-        rollup
-            .ok()
-            .and_then(|text| share_bytes(&text))
-            .unwrap_or(most),
-    )
+    own_bytes(&rollup.ok()?)
 }
 
 /// What is resident and in no file, and in no memory that others may have mapped: the second number without the third.
@@ -29,13 +24,18 @@ fn anonymous_bytes(statm: &str) -> Option<u64> {
     Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
 }
 
-/// Its share of anonymous pages, in memory and swapped out.
-fn share_bytes(rollup: &str) -> Option<u64> {
+/// Anonymous pages of its own, in memory and swapped out, or somewhat less. Its share of a page that it has in common with others is half at
+/// most, so that twice the shares without the pages is no more than its own; and its own pages that were written are no more than those
+/// of them that are in no shared memory.
+fn own_bytes(rollup: &str) -> Option<u64> {
     let kib = |name: &str| {
         let line = rollup.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     };
-    Some((kib("Pss_Anon:")? + kib("SwapPss:").unwrap_or(0)) * 1024)
+    let by_shares = (2 * kib("Pss_Anon:")?).saturating_sub(kib("Anonymous:")?);
+    let written = kib("Private_Dirty:")?.saturating_sub(kib("Pss_Shmem:")?);
+    let own = by_shares.max(written);
+    Some((own + kib("SwapPss:").unwrap_or(0)) * 1024)
 }
 
 #[cfg(test)]
@@ -47,9 +47,18 @@ mod tests {
         let page = rustix::param::page_size() as u64;
         assert_eq!(anonymous_bytes("900 100 30 1 0 60 0\n"), Some(70 * page));
         assert_eq!(anonymous_bytes(""), None);
-        let rollup = "00-ff ---p 0 0 0 [rollup]\nRss: 900 kB\nPss: 500 kB\nPss_Anon:   300 kB\nSwapPss: 4 kB\n";
-        assert_eq!(share_bytes(rollup), Some(304 << 10));
-        assert_eq!(share_bytes("Rss: 1 kB\n"), None, "an old kernel");
+        let rollup = |pss_anon: u32, pss_shmem: u32| {
+            format!(
+                "00-ff ---p 0 0 0 [rollup]\nRss: 900 kB\nPss: 500 kB\nPss_Anon:   {pss_anon} kB\n\
+                 Pss_Shmem: {pss_shmem} kB\nPrivate_Dirty: 200 kB\nAnonymous: 400 kB\nSwapPss: 4 kB\n"
+            )
+        };
+        // 200 kB of its own, and 200 kB that it has in common with one other, or with three.
+        assert_eq!(own_bytes(&rollup(300, 0)), Some(204 << 10));
+        assert_eq!(own_bytes(&rollup(250, 0)), Some(204 << 10));
+        // What it alone has written of shared memory is not its own.
+        assert_eq!(own_bytes(&rollup(225, 150)), Some(54 << 10));
+        assert_eq!(own_bytes("Rss: 1 kB\n"), None, "an old kernel");
     }
 
     #[test]

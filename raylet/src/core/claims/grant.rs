@@ -3,9 +3,12 @@
 use std::time::Instant;
 
 use aktis_common::ids::{ActorId, JobId, WorkerId};
-use aktis_common::resources::{Allocation, NodeResources, ResourceRequest};
+use aktis_common::resources::{Allocation, MEMORY, NodeResources, ResourceRequest};
 
 use super::claim::Owner;
+
+/// Less memory than this is a share of the node's, and no limit: an interpreter alone may hold it.
+const LEAST_LIMIT_BYTES: u64 = 32 << 20;
 
 /// Who uses a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,13 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// What its worker may hold of the machine's memory, if that was asked for and is enough for a process to begin with.
+    pub(super) fn memory_limit(&self) -> Option<u64> {
+        let asked = self.request.resources().get(MEMORY).whole();
+        let limit = u64::try_from(asked).ok()?;
+        (limit >= LEAST_LIMIT_BYTES).then_some(limit)
+    }
+
     /// Gives everything back.
     pub(super) fn release_into(&self, node: &mut NodeResources) {
         node.release(&self.allocation);

@@ -34,7 +34,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::{NodeId, WorkerId};
-use aktis_common::resources::{MEMORY, NodeResources};
+use aktis_common::resources::NodeResources;
 use aktis_common::scheduling::{ClusterView, NodeView, WaitQueue};
 use aktis_proto::v1::LeaseReclaim;
 use rustc_hash::FxHashMap;
@@ -47,8 +47,6 @@ use crate::core::keys::{CallId, LeaseId, ReplyTo};
 
 /// Least time between two rounds that only the clock asks for: a claim that another one holds back is not tried.
 const LEAST_PAUSE: Duration = Duration::from_millis(50);
-/// Less memory than this is a share of the node's, and no limit: an interpreter alone may hold it.
-const LEAST_LIMIT_BYTES: u64 = 32 << 20;
 /// How long a request that this node cannot serve waits for the first snapshot of the cluster.
 const PATIENCE_WITHOUT_VIEW: Duration = Duration::from_millis(700);
 
@@ -425,13 +423,8 @@ impl LeaseTable {
 
     /// Workers that may hold so many bytes: those for which memory was asked for, and enough for a process to begin with.
     pub fn memory_limits(&self) -> impl Iterator<Item = (WorkerId, u64)> {
-        self.grants.values().filter_map(|grant| {
-            let asked = grant.request.resources().get(MEMORY).whole();
-            let limit = u64::try_from(asked)
-                .ok()
-                .filter(|limit| *limit >= LEAST_LIMIT_BYTES)?;
-            Some((grant.worker?, limit))
-        })
+        let grants = self.grants.values();
+        grants.filter_map(|grant| grant.worker.zip(grant.memory_limit()))
     }
 
     /// Ends a grant and gives back what it holds (`LEASE-2`).

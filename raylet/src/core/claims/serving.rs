@@ -13,7 +13,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::requests::cancel_forward;
-use super::{Claim, ClaimEvent, Decision, LeaseTable, Owner, Purpose};
+use super::{Claim, ClaimEvent, Decision, Grant, LeaseTable, Owner, Purpose};
 use crate::core::effect::{Effect, PeerMessage};
 use crate::core::keys::{LeaseId, ReplyTo};
 use crate::core::out::Out;
@@ -130,6 +130,7 @@ impl LeaseTable {
                 Purpose::Actor { .. } => Guest::Actor,
                 Purpose::Tasks { owner, .. } => Guest::TasksOf(owner.worker),
             },
+            memory_limit: grant.and_then(Grant::memory_limit),
         })
     }
 

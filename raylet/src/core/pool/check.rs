@@ -130,7 +130,8 @@ mod tests {
     use super::*;
     use crate::core::keys::LeaseId;
     use crate::core::pool::Duty;
-    use crate::core::pool::tests::{JOB, connect, pool, whole};
+    use crate::core::pool::Guest;
+    use crate::core::pool::tests::{JOB, connect, pool, whole, wish};
 
     /// The label of what is broken once `spoil` has changed the pool and its one idle worker.
     fn broken(spoil: impl FnOnce(&mut WorkerPool, WorkerId)) -> &'static str {
@@ -178,7 +179,11 @@ mod tests {
     fn device_that_is_held_by_too_many_is_seen() {
         let (mut pool, now) = (pool(), Instant::now());
         let worker = connect(&mut pool, now);
-        pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &whole(&[1]));
+        pool.assign(
+            worker,
+            Duty::Lease(LeaseId(1)),
+            &wish(JOB, &whole(&[1]), &[], Guest::Actor),
+        );
         pool.release(worker, now);
         let mut seated = DevicesInUse {
             free: vec![(1, Quantity::ONE)],

@@ -204,6 +204,7 @@ impl WorkerPool {
                 connection: None,
                 job: None,
                 devices: Devices::default(),
+                memory_limit: None,
                 holds_devices: false,
                 has_served: false,
                 is_lending: false,

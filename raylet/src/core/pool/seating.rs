@@ -28,6 +28,8 @@ pub struct Wish {
     pub modules: Vec<String>,
     /// For whom.
     pub guest: Guest,
+    /// What it may hold of the machine's memory.
+    pub memory_limit: Option<u64>,
 }
 
 /// What the pool has for a wish.
@@ -56,7 +58,7 @@ impl WorkerPool {
     /// An idle worker for a wish. Others that hold memory of the GPUs which were granted are asked to end (`POOL-5`), also when
     /// no worker is ready: it may take as long to start as the others to go.
     pub fn offer(&mut self, wish: &Wish, in_use: &DevicesInUse, out: &mut Out) -> Offer {
-        let idle = self.find_idle(wish.job, &wish.devices, &wish.modules, wish.guest);
+        let idle = self.find_idle(wish);
         let is_vacated = self.vacate(idle, in_use, out);
         match idle {
             Some(worker) if is_vacated => Offer::Worker(worker),
@@ -90,7 +92,7 @@ impl WorkerPool {
         wish: &Wish,
         label: Option<&str>,
     ) -> Seat {
-        self.assign(worker, duty, wish.job, &wish.devices);
+        self.assign(worker, duty, wish);
         let given = self
             .workers
             .get_mut(&worker)
@@ -126,27 +128,21 @@ impl WorkerPool {
         }
     }
 
-    /// An idle worker for `job` with exactly these `devices` that shares `modules`: one of the same job first, then a fresh one.
-    /// One that lends nothing if it is to be killed one day (`guest`).
-    pub(super) fn find_idle(
-        &self,
-        job: JobId,
-        devices: &Devices,
-        modules: &[String],
-        guest: Guest,
-    ) -> Option<WorkerId> {
+    /// An idle worker as it is wished for: one of the same job first, then a fresh one. One that lends nothing if it is to be killed one
+    /// day (`guest`).
+    pub(super) fn find_idle(&self, wish: &Wish) -> Option<WorkerId> {
         let suits = |id: &&WorkerId| {
             let worker = &self.workers[*id];
             let shared = &self.shared_modules[..worker.shared_modules];
-            let spares = match guest {
+            let spares = match wish.guest {
                 Guest::Actor => !worker.is_lending,
                 Guest::TasksOf(owner) => worker.id != owner,
             };
             spares
-                && worker.suits(job, devices)
-                && modules.iter().all(|module| shared.contains(module))
+                && worker.suits(wish.job, &wish.devices, wish.memory_limit)
+                && wish.modules.iter().all(|module| shared.contains(module))
         };
-        let is_of_job = |id: &&WorkerId| self.workers[*id].job == Some(job);
+        let is_of_job = |id: &&WorkerId| self.workers[*id].job == Some(wish.job);
         let newest_first = || self.idle.iter().rev();
         newest_first()
             .filter(suits)
@@ -156,16 +152,20 @@ impl WorkerPool {
     }
 
     /// Gives an idle worker away.
-    pub(super) fn assign(&mut self, id: WorkerId, duty: Duty, job: JobId, devices: &Devices) {
+    pub(super) fn assign(&mut self, id: WorkerId, duty: Duty, wish: &Wish) {
         self.leave_idle(id);
         let worker = self
             .workers
             .get_mut(&id)
             .expect("assign names a worker of the pool");
-        debug_assert!(worker.suits(job, devices), "POOL-2, POOL-3: {worker:?}");
+        debug_assert!(
+            worker.suits(wish.job, &wish.devices, wish.memory_limit),
+            "POOL-2, POOL-3: {worker:?}"
+        );
         worker.state = WorkerState::Busy(duty);
-        worker.job = Some(job);
-        worker.devices.clone_from(devices);
+        worker.job = Some(wish.job);
+        worker.devices.clone_from(&wish.devices);
+        worker.memory_limit = wish.memory_limit;
         worker.has_served = true;
     }
 

@@ -32,6 +32,17 @@ fn limits() -> PoolLimits {
     }
 }
 
+/// What is wanted of a worker that has no limit.
+pub(super) fn wish(job: JobId, devices: &Devices, modules: &[String], guest: Guest) -> Wish {
+    Wish {
+        job,
+        devices: devices.clone(),
+        modules: modules.to_vec(),
+        guest,
+        memory_limit: None,
+    }
+}
+
 pub(super) fn pool() -> WorkerPool {
     WorkerPool::new(limits(), [7; 8])
 }
@@ -66,15 +77,19 @@ fn one_worker_is_warm_at_first_and_more_once_leases_are_asked() {
 fn worker_serves_one_job_only() {
     let (mut pool, now) = (pool(), Instant::now());
     let worker = connect(&mut pool, now);
-    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &whole(&[]));
+    pool.assign(
+        worker,
+        Duty::Lease(LeaseId(1)),
+        &wish(JOB, &whole(&[]), &[], Guest::Actor),
+    );
     pool.release(worker, now);
     assert_eq!(
-        pool.find_idle(OTHER_JOB, &whole(&[]), &[], Guest::Actor),
+        pool.find_idle(&wish(OTHER_JOB, &whole(&[]), &[], Guest::Actor)),
         None,
         "POOL-2"
     );
     assert_eq!(
-        pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
+        pool.find_idle(&wish(JOB, &whole(&[]), &[], Guest::Actor)),
         Some(worker)
     );
 }
@@ -83,22 +98,26 @@ fn worker_serves_one_job_only() {
 fn worker_that_saw_gpus_is_only_reused_for_the_same_ones() {
     let (mut pool, now) = (pool(), Instant::now());
     let worker = connect(&mut pool, now);
-    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &whole(&[0, 1]));
+    pool.assign(
+        worker,
+        Duty::Lease(LeaseId(1)),
+        &wish(JOB, &whole(&[0, 1]), &[], Guest::Actor),
+    );
     pool.release(worker, now);
     for other in [&[][..], &[0], &[1, 0]] {
         assert_eq!(
-            pool.find_idle(JOB, &whole(other), &[], Guest::Actor),
+            pool.find_idle(&wish(JOB, &whole(other), &[], Guest::Actor)),
             None,
             "POOL-3"
         );
     }
     assert_eq!(
-        pool.find_idle(JOB, &whole(&[0, 1]), &[], Guest::Actor),
+        pool.find_idle(&wish(JOB, &whole(&[0, 1]), &[], Guest::Actor)),
         Some(worker)
     );
     let half = Devices::new(&[0, 1], Quantity::from_units(5_000));
     assert_eq!(
-        pool.find_idle(JOB, &half, &[], Guest::Actor),
+        pool.find_idle(&wish(JOB, &half, &[], Guest::Actor)),
         None,
         "POOL-3: it may keep more than that"
     );
@@ -108,10 +127,14 @@ fn worker_that_saw_gpus_is_only_reused_for_the_same_ones() {
 fn worker_that_ran_without_gpus_is_not_given_any() {
     let (mut pool, now) = (pool(), Instant::now());
     let worker = connect(&mut pool, now);
-    pool.assign(worker, Duty::Lease(LeaseId(1)), JOB, &whole(&[]));
+    pool.assign(
+        worker,
+        Duty::Lease(LeaseId(1)),
+        &wish(JOB, &whole(&[]), &[], Guest::Actor),
+    );
     pool.release(worker, now);
     assert_eq!(
-        pool.find_idle(JOB, &whole(&[0]), &[], Guest::Actor),
+        pool.find_idle(&wish(JOB, &whole(&[0]), &[], Guest::Actor)),
         None,
         "POOL-3"
     );
@@ -121,11 +144,15 @@ fn worker_that_ran_without_gpus_is_not_given_any() {
 fn used_worker_of_the_same_job_is_preferred_to_a_fresh_one() {
     let (mut pool, now) = (pool(), Instant::now());
     let used = connect(&mut pool, now);
-    pool.assign(used, Duty::Lease(LeaseId(1)), JOB, &whole(&[]));
+    pool.assign(
+        used,
+        Duty::Lease(LeaseId(1)),
+        &wish(JOB, &whole(&[]), &[], Guest::Actor),
+    );
     pool.release(used, now);
     connect(&mut pool, now);
     assert_eq!(
-        pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
+        pool.find_idle(&wish(JOB, &whole(&[]), &[], Guest::Actor)),
         Some(used)
     );
 }
@@ -153,14 +180,14 @@ fn worker_without_a_lane_is_given_to_nobody() {
     assert!(pool.hello(starting.worker, starting.token, 5, ConnectionId(1)));
     assert_eq!(
         (
-            pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
+            pool.find_idle(&wish(JOB, &whole(&[]), &[], Guest::Actor)),
             pool.starting_count()
         ),
         (None, 1)
     );
     pool.lane_open(starting.worker, now);
     assert_eq!(
-        pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
+        pool.find_idle(&wish(JOB, &whole(&[]), &[], Guest::Actor)),
         Some(starting.worker)
     );
 }
@@ -198,7 +225,11 @@ fn idle_worker_that_has_served_ends_in_time_unless_it_lends_what_it_owns() {
     let all: Vec<WorkerId> = (1..=3)
         .map(|n| {
             let worker = connect(&mut pool, now);
-            pool.assign(worker, Duty::Lease(LeaseId(n)), JOB, &whole(&[]));
+            pool.assign(
+                worker,
+                Duty::Lease(LeaseId(n)),
+                &wish(JOB, &whole(&[]), &[], Guest::Actor),
+            );
             worker
         })
         .collect();
@@ -267,8 +298,8 @@ proptest! {
                 },
                 Step::Assign(job, gpus) => {
                     let (job, gpus) = (JobId::new([job; 16]), &[0, 1][..gpus.min(2)]);
-                    if let Some(id) = pool.find_idle(job, &whole(gpus), &[], Guest::Actor) {
-                        pool.assign(id, Duty::Lease(LeaseId(1)), job, &whole(gpus));
+                    if let Some(id) = pool.find_idle(&wish(job, &whole(gpus), &[], Guest::Actor)) {
+                        pool.assign(id, Duty::Lease(LeaseId(1)), &wish(job, &whole(gpus), &[], Guest::Actor));
                         prop_assert_eq!(*jobs.entry(id).or_insert(job), job, "POOL-2");
                     }
                 }
@@ -286,22 +317,29 @@ fn worker_forked_before_modules_were_shared_is_not_given_to_those_who_want_them(
     let (mut pool, now) = (pool(), Instant::now());
     let numpy = ["numpy".to_owned()];
     let before = connect(&mut pool, now);
-    assert_eq!(pool.find_idle(JOB, &whole(&[]), &numpy, Guest::Actor), None);
+    assert_eq!(
+        pool.find_idle(&wish(JOB, &whole(&[]), &numpy, Guest::Actor)),
+        None
+    );
     pool.share_modules(&numpy);
     assert_eq!(
-        pool.find_idle(JOB, &whole(&[]), &numpy, Guest::Actor),
+        pool.find_idle(&wish(JOB, &whole(&[]), &numpy, Guest::Actor)),
         None,
         "POOL-4"
     );
     let after = connect(&mut pool, now);
     assert_eq!(
-        pool.find_idle(JOB, &whole(&[]), &numpy, Guest::Actor),
+        pool.find_idle(&wish(JOB, &whole(&[]), &numpy, Guest::Actor)),
         Some(after),
         "POOL-4"
     );
-    pool.assign(after, Duty::Lease(LeaseId(1)), JOB, &whole(&[]));
+    pool.assign(
+        after,
+        Duty::Lease(LeaseId(1)),
+        &wish(JOB, &whole(&[]), &[], Guest::Actor),
+    );
     assert_eq!(
-        pool.find_idle(JOB, &whole(&[]), &[], Guest::Actor),
+        pool.find_idle(&wish(JOB, &whole(&[]), &[], Guest::Actor)),
         Some(before)
     );
 }
@@ -313,7 +351,11 @@ fn idle_workers_hold_what_they_were_given_until_they_are_gone() {
     let all: Vec<WorkerId> = (1..=3)
         .map(|n| {
             let worker = connect(&mut pool, now);
-            pool.assign(worker, Duty::Lease(LeaseId(n)), JOB, &half);
+            pool.assign(
+                worker,
+                Duty::Lease(LeaseId(n)),
+                &wish(JOB, &half, &[], Guest::Actor),
+            );
             worker
         })
         .collect();
@@ -345,4 +387,26 @@ fn idle_workers_hold_what_they_were_given_until_they_are_gone() {
     assert_eq!(held(&pool, None).by_ending, Quantity::from_units(5_000));
     pool.remove(first);
     assert_eq!(held(&pool, None).by_ending, Quantity::ZERO);
+}
+
+/// What tasks before it have left in a process is not held against whoever has a limit.
+#[test]
+fn who_has_a_limit_gets_a_process_of_its_own_kind() {
+    let (mut pool, now) = (pool(), Instant::now());
+    let used = connect(&mut pool, now);
+    let limited = |limit| Wish {
+        memory_limit: limit,
+        ..wish(JOB, &whole(&[]), &[], Guest::Actor)
+    };
+    pool.assign(used, Duty::Lease(LeaseId(1)), &limited(None));
+    assert!(pool.release(used, now));
+    assert_eq!(pool.find_idle(&limited(Some(500))), None);
+    assert_eq!(pool.find_idle(&limited(None)), Some(used));
+
+    let fresh = connect(&mut pool, now);
+    assert_eq!(pool.find_idle(&limited(Some(500))), Some(fresh));
+    pool.assign(fresh, Duty::Lease(LeaseId(2)), &limited(Some(500)));
+    assert!(pool.release(fresh, now));
+    assert_eq!(pool.find_idle(&limited(Some(500))), Some(fresh));
+    assert_eq!(pool.find_idle(&limited(Some(400))), None);
 }

@@ -76,6 +76,8 @@ pub struct Worker {
     pub job: Option<JobId>,
     /// The GPUs its process was told of; kept for life, because CUDA contexts are.
     pub devices: Devices,
+    /// What it may hold of the machine's memory, as whoever had it last wanted it.
+    pub memory_limit: Option<u64>,
     /// It lingers, and could not give the memory of its GPUs back.
     pub holds_devices: bool,
     /// Whether it ever was given away.
@@ -108,11 +110,14 @@ impl Worker {
     /// Whether this worker may be given to `job` with exactly these devices.
     ///
     /// A process that served another job has that job's modules and environment. A process that ran without GPUs may have
-    /// initialised its frameworks for none, and one that saw GPUs keeps memory on them, as much as it had.
-    pub fn suits(&self, job: JobId, devices: &Devices) -> bool {
+    /// initialised its frameworks for none, and one that saw GPUs keeps memory on them, as much as it had. What others have left in
+    /// its memory is not held against who has a limit.
+    pub fn suits(&self, job: JobId, devices: &Devices, memory_limit: Option<u64>) -> bool {
         let job_suits = self.job.is_none_or(|bound| bound == job);
         let devices_suit = self.devices == *devices || !self.has_served;
-        job_suits && devices_suit
+        let limit_suits =
+            memory_limit.is_none() || memory_limit == self.memory_limit || !self.has_served;
+        job_suits && devices_suit && limit_suits
     }
 
     /// Whether it was killed, asked to end, or has ended.
