@@ -14,6 +14,7 @@ use crate::embedder::TextEmbedder;
 use crate::error::LoadError;
 use crate::model_folder::{ModelConfig, ModelFolder};
 use crate::stream::{BucketingEmbedder, StreamOptions};
+use crate::tokenize::LEAST_OF_PAIRS;
 
 /// What becomes of the numbers of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,6 @@ impl Activation {
         match config.problem_type.as_deref() {
             Some("regression") => Self::Identity,
             Some("multi_label_classification") => Self::Sigmoid,
-            Some("single_label_classification") => Self::Softmax,
             _ if labels == 1 => Self::Sigmoid,
             _ => Self::Softmax,
         }
@@ -156,6 +156,14 @@ impl RerankerSpec {
                 "a reranker has one, and this model {}; TextClassifier gives labels with scores",
                 labels.len()
             )));
+        }
+        let max_tokens = folder.max_tokens(self.model.max_tokens)?;
+        if max_tokens < LEAST_OF_PAIRS {
+            return Err(LoadError::Setting {
+                setting: "max_tokens",
+                value: max_tokens,
+                reason: format!("a pair of texts takes {LEAST_OF_PAIRS} at least"),
+            });
         }
         let score = Field::new(&self.stream.output_column, DataType::Float32, true);
         Ok(Scoring {

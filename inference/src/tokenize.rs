@@ -11,7 +11,7 @@ use crate::error::{BoxError, LoadError};
 /// Bytes of a long text that are tried first, per token that is wanted.
 const BYTES_PER_TOKEN: usize = 16;
 /// Tokens of a pair: up to four special ones, and a few of each text.
-const LEAST_OF_PAIRS: usize = 8;
+pub(crate) const LEAST_OF_PAIRS: usize = 8;
 /// How much more is taken where that was too little.
 const GROWTH: usize = 4;
 

@@ -287,19 +287,15 @@ fn lists(array: &ArrayRef) -> Option<(ArrayRef, Vec<usize>)> {
     Some(match array.data_type() {
         DataType::List(_) => {
             let lists = array.as_list::<i32>();
-            let offsets = lists
-                .value_offsets()
-                .iter()
-                .map(|&at| usize::try_from(at).unwrap_or(0));
-            (Arc::clone(lists.values()), offsets.collect())
+            let offsets = lists.value_offsets().iter();
+            let offsets = offsets.map(|&at| usize::try_from(at).unwrap_or(0));
+            items_of(lists.values(), offsets.collect())
         }
         DataType::LargeList(_) => {
             let lists = array.as_list::<i64>();
-            let offsets = lists
-                .value_offsets()
-                .iter()
-                .map(|&at| usize::try_from(at).unwrap_or(0));
-            (Arc::clone(lists.values()), offsets.collect())
+            let offsets = lists.value_offsets().iter();
+            let offsets = offsets.map(|&at| usize::try_from(at).unwrap_or(0));
+            items_of(lists.values(), offsets.collect())
         }
         DataType::FixedSizeList(_, size) => {
             let size = usize::try_from(*size).ok()?;
@@ -308,6 +304,14 @@ fn lists(array: &ArrayRef) -> Option<(ArrayRef, Vec<usize>)> {
         }
         _ => return None,
     })
+}
+
+/// Only the items that the offsets speak of: a batch may be a slice of a block.
+fn items_of(items: &ArrayRef, mut offsets: Vec<usize>) -> (ArrayRef, Vec<usize>) {
+    let first = offsets.first().copied().unwrap_or(0);
+    let last = offsets.last().copied().unwrap_or(first);
+    offsets.iter_mut().for_each(|at| *at -= first);
+    (items.slice(first, last - first), offsets)
 }
 
 fn is_numbers(kind: &DataType) -> bool {

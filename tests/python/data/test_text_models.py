@@ -122,6 +122,7 @@ def test_folders_and_columns_that_do_not_fit_are_told(tmp_path):
             "Reranker: .*has one, and this model 3",
         ),
         (aktis.models.Reranker(FOLDER / "bert_reranker"), "'query'"),
+        (aktis.models.Reranker(FOLDER / "bert_reranker", max_tokens=7), "a pair of texts takes 8 at least"),
     ]:
         with pytest.raises(ValueError, match=said):
             ds.map_batches(model)

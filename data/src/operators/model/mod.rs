@@ -109,6 +109,10 @@ impl<M: Model> BatchFunction for ModelCalls<M> {
         self.model.calls_ahead()
     }
 
+    fn is_lazy(&self) -> bool {
+        false
+    }
+
     fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
         let pending = self.model.submit(batch)?;
         self.under_way.push_back(Some(pending));

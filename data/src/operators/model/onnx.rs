@@ -29,7 +29,9 @@ pub(super) fn step(spec: &OnnxModelSpec) -> Result<ModelStep, PlanError> {
     reads.dedup();
     // A run of a graph with a fixed first axis takes so many rows, whether they are there or not.
     let unit = plan.fixed_rows.unwrap_or(1);
-    let batch_rows = spec.batch_size.map(|rows| rows.next_multiple_of(unit));
+    let batch_rows = spec
+        .batch_size
+        .map(|rows| rows.checked_next_multiple_of(unit).unwrap_or(rows));
     Ok(ModelStep {
         name: named(NAME, &spec.path),
         reads,
@@ -39,7 +41,7 @@ pub(super) fn step(spec: &OnnxModelSpec) -> Result<ModelStep, PlanError> {
             .map(|output| output.field.clone())
             .collect(),
         batch_rows,
-        window_rows: batch_rows.map_or(INPUT_ROWS, |rows| rows * BATCHES_PER_INPUT),
+        window_rows: batch_rows.map_or(INPUT_ROWS, |rows| rows.saturating_mul(BATCHES_PER_INPUT)),
         batching: Batching {
             is_auto: spec.batch_size.is_none(),
             byte_budget: spec.byte_budget,
