@@ -156,7 +156,10 @@ impl SpillFolder {
     pub(crate) fn create(&self, file: SpillFileId, len: u64) -> Result<(), SpillError> {
         let path = self.file_path(file);
         self.check_disk(len)?;
-        let result = with_patience(|| allocate(&path, len));
+        let result = with_patience(|| {
+            // A file that could not be made long enough would be in the way of the next attempt.
+            allocate(&path, len).inspect_err(|_| drop(fs::remove_file(&path)))
+        });
         if result.is_err() {
             let _ = fs::remove_file(&path);
         }
