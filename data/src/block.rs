@@ -62,6 +62,64 @@ pub fn data_bytes(batch: &RecordBatch) -> u64 {
         .sum()
 }
 
+/// Bytes of the values in the rows of `batch`: those of parts of it add up to those of the whole, however it is cut.
+pub(crate) fn value_bytes(batch: &RecordBatch) -> u64 {
+    batch.columns().iter().map(bytes_of_values).sum()
+}
+
+fn bytes_of_values(values: &ArrayRef) -> u64 {
+    let rows = values.len() as u64;
+    let between = |offsets: &[i32]| {
+        let ends = offsets.first().zip(offsets.last());
+        ends.map_or(0, |(first, last)| (last - first).unsigned_abs().into())
+    };
+    let between_large = |offsets: &[i64]| {
+        let ends = offsets.first().zip(offsets.last());
+        ends.map_or(0, |(first, last)| (last - first).unsigned_abs())
+    };
+    let items = |items: &ArrayRef, first: i64, count: u64| {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        bytes_of_values(&items.slice(usize::try_from(first).unwrap_or(0), count))
+    };
+    match values.data_type() {
+        DataType::Utf8 => between(values.as_string::<i32>().value_offsets()) + 4 * rows,
+        DataType::LargeUtf8 => between_large(values.as_string::<i64>().value_offsets()) + 8 * rows,
+        DataType::Binary => between(values.as_binary::<i32>().value_offsets()) + 4 * rows,
+        DataType::LargeBinary => {
+            between_large(values.as_binary::<i64>().value_offsets()) + 8 * rows
+        }
+        DataType::List(_) => {
+            let lists = values.as_list::<i32>();
+            let offsets = lists.value_offsets();
+            let first = offsets.first().copied().unwrap_or(0).into();
+            items(lists.values(), first, between(offsets)) + 4 * rows
+        }
+        DataType::LargeList(_) => {
+            let lists = values.as_list::<i64>();
+            let offsets = lists.value_offsets();
+            let first = offsets.first().copied().unwrap_or(0);
+            items(lists.values(), first, between_large(offsets)) + 8 * rows
+        }
+        DataType::Map(..) => {
+            let map = values.as_map();
+            let offsets = map.value_offsets();
+            let first = offsets.first().copied().unwrap_or(0).into();
+            let entries: ArrayRef = Arc::new(map.entries().clone());
+            items(&entries, first, between(offsets)) + 4 * rows
+        }
+        DataType::FixedSizeList(..) => bytes_of_values(values.as_fixed_size_list().values()),
+        DataType::Struct(_) => values
+            .as_struct()
+            .columns()
+            .iter()
+            .map(bytes_of_values)
+            .sum(),
+        DataType::Dictionary(keys, _) => rows * keys.primitive_width().unwrap_or(4) as u64,
+        DataType::FixedSizeBinary(width) => rows * u64::from(width.unsigned_abs()),
+        other => rows * other.primitive_width().unwrap_or(1) as u64,
+    }
+}
+
 /// A copy of the rows of `batch` that holds no others of the buffers that they are a slice of.
 pub(crate) fn alone(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     // Putting two parts together copies just their rows; taking rows would make room by the length of the whole.
@@ -120,8 +178,10 @@ pub(crate) fn decode_schema(bytes: Bytes) -> Result<SchemaRef, ArrowError> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{BinaryArray, Int64Array};
-    use arrow::datatypes::{DataType, Field};
+    use arrow::array::{
+        BinaryArray, DictionaryArray, Int64Array, ListArray, StringArray, StructArray,
+    };
+    use arrow::datatypes::{DataType, Field, Int8Type, Int32Type};
 
     use super::*;
 
@@ -142,6 +202,35 @@ mod tests {
         let (read_schema, read) =
             decode(encode(&schema, &batches).expect("encodes")).expect("decodes");
         assert_eq!((read_schema, read), (schema, batches));
+    }
+
+    /// What functions make of their rows is learned from these sums, and must be the same however a batch is called.
+    #[test]
+    fn values_of_parts_add_up_to_those_of_the_whole() {
+        let lists = (0..12).map(|row| Some((0..row).map(Some).collect::<Vec<_>>()));
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>(lists));
+        let words: ArrayRef = Arc::new(StringArray::from_iter_values(
+            (0..12).map(|row| "x".repeat(row)),
+        ));
+        let keys: DictionaryArray<Int8Type> = (0..12).map(|row| ["a", "bb"][row % 2]).collect();
+        let both = StructArray::from(vec![(
+            Arc::new(Field::new("words", DataType::Utf8, false)),
+            Arc::clone(&words),
+        )]);
+        let whole = RecordBatch::try_from_iter([
+            ("lists", lists),
+            ("words", words),
+            ("keys", Arc::new(keys) as ArrayRef),
+            ("both", Arc::new(both) as ArrayRef),
+        ])
+        .expect("as long as each other");
+        // 66 numbers in lists; 66 letters, twice; keys of a byte; offsets of four bytes.
+        assert_eq!(value_bytes(&whole), 66 * 4 + 2 * 66 + 12 + 3 * 12 * 4);
+        for at in 0..=12 {
+            let parts = [whole.slice(0, at), whole.slice(at, 12 - at)];
+            let sum: u64 = parts.iter().map(value_bytes).sum();
+            assert_eq!(sum, value_bytes(&whole), "cut at {at}");
+        }
     }
 
     #[test]

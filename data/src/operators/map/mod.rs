@@ -22,9 +22,10 @@ use arrow::array::RecordBatch;
 use super::failing::Guard;
 use super::function::SharedFunction;
 use super::stream::BatchStream;
-use crate::block::data_bytes;
+use crate::block::value_bytes;
 use crate::graph::MapCall;
 use ahead::CallsAhead;
+use growth::Became;
 use guarded::GuardedMap;
 use rebatch::Rebatch;
 use shape::Shape;
@@ -92,7 +93,8 @@ pub(crate) fn open(
         rebatch = rebatch.of_bytes(FRAME_BYTES);
     }
     // What a generator gives goes on piece by piece.
-    if !is_framed && !function.lock().is_lazy() {
+    // Where calls overlap, the next batch is made before it is known what has become of this one.
+    if !is_framed && calls < 2 && !function.lock().is_lazy() {
         rebatch = rebatch.growing(block_bytes);
     }
     let pieces = is_framed.then(|| {
@@ -163,7 +165,7 @@ impl Columns {
 struct Call {
     input: RecordBatch,
     rows_out: usize,
-    bytes_out: u64,
+    became: Became,
     /// Outputs that went on.
     outputs: usize,
 }
@@ -221,10 +223,12 @@ impl MapStream {
             if input.num_rows() > 0 {
                 let given = self.shape.given(&input)?;
                 self.function.lock().begin(given)?;
+                let mut became = Became::default();
+                became.add(&input, []);
                 self.calls.push_back(Call {
                     input,
                     rows_out: 0,
-                    bytes_out: 0,
+                    became,
                     outputs: 0,
                 });
             } else if self.shape.step.is_mask {
@@ -261,10 +265,9 @@ impl MapStream {
                 .pop_front()
                 .expect("only called with a call under way");
             self.shape.check_end(&call.input, call.rows_out)?;
-            self.ahead.over(data_bytes(&call.input) + call.bytes_out);
-            if self.rebatch.learns() {
-                self.rebatch.learn(data_bytes(&call.input), call.bytes_out);
-            }
+            self.ahead
+                .over(call.became.bytes_in + call.became.bytes_out);
+            self.rebatch.learn(call.became);
             if let Some(rows) = &mut self.done_rows {
                 *rows += call.input.num_rows() as u64;
             }
@@ -278,7 +281,7 @@ impl MapStream {
         call.outputs += 1;
         call.rows_out += output.num_rows();
         let shaped = self.shape.shaped(&call.input, first, output)?;
-        call.bytes_out += data_bytes(&shaped);
+        call.became.bytes_out += value_bytes(&shaped);
         Ok(Some(shaped))
     }
 }

@@ -8,7 +8,7 @@ use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 
-use super::growth::Growth;
+use super::growth::{Became, Growth};
 use super::sizes::{Filling, Limits, RowSize, Scale};
 use crate::block::data_bytes;
 use crate::operators::stream::BatchStream;
@@ -165,10 +165,10 @@ impl Rebatch {
         }
     }
 
-    /// What a batch of so many bytes has become.
-    pub(super) fn learn(&mut self, bytes_in: u64, bytes_out: u64) {
+    /// What a batch has become.
+    pub(super) fn learn(&mut self, became: Became) {
         if let Some(growth) = &mut self.growth {
-            growth.learn(bytes_in, bytes_out);
+            growth.learn(became);
         }
     }
 

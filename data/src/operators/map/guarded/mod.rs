@@ -15,6 +15,7 @@ use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
 use super::Columns;
+use super::growth::Became;
 use super::parts::Parts;
 use super::rebatch::Rebatch;
 use super::shape::Shape;
@@ -52,8 +53,8 @@ pub(super) struct GuardedMap {
     went_on: (u64, u64),
     /// How many outputs of that have been given.
     given: usize,
-    /// Bytes of the batch whose turn it is, and of what has become of them, if anything is learned of that.
-    bytes: (u64, u64),
+    /// What has become of the batch whose turn it is, if anything is learned of that.
+    became: Became,
 }
 
 impl GuardedMap {
@@ -84,7 +85,7 @@ impl GuardedMap {
             first_row: None,
             went_on: (0, 0),
             given: 0,
-            bytes: (0, 0),
+            became: Became::default(),
         }
     }
 
@@ -168,8 +169,7 @@ impl GuardedMap {
     /// All that came of a batch goes on, as one.
     fn hand_on(&mut self, batch: u64) -> Result<(), TaskFailure> {
         if self.rebatch.learns() {
-            let (bytes_in, bytes_out) = std::mem::take(&mut self.bytes);
-            self.rebatch.learn(bytes_in, bytes_out);
+            self.rebatch.learn(std::mem::take(&mut self.became));
         }
         let whole = self.parts.whole(&self.shape.step.name)?;
         self.ready.extend(whole);

@@ -7,7 +7,6 @@ use arrow::array::RecordBatch;
 
 use super::GuardedMap;
 use super::calls::Ended;
-use crate::block::data_bytes;
 use crate::operators::failing::{CallPiece, is_of_rows};
 
 /// What is to be done.
@@ -25,8 +24,7 @@ impl GuardedMap {
             Verdict::Good(piece, batches) => {
                 let are_sorted = self.pieces.as_ref().is_some_and(|pieces| pieces.are_sorted);
                 if self.rebatch.learns() {
-                    self.bytes.0 += data_bytes(&piece.batch);
-                    self.bytes.1 += batches.iter().map(data_bytes).sum::<u64>();
+                    self.became.add(&piece.batch, &batches);
                 }
                 self.parts.add(&piece, batches, are_sorted);
             }
