@@ -27,7 +27,7 @@ use crate::sinks::LettersFormat;
 const BLOCKS_PER_INPUT: u64 = 2;
 /// Where calls overlap, an input has so many times the rows that it should have, if as many wait: then its end, where fewer and
 /// fewer calls are under way, is a small part of it.
-const LONG_INPUT: u64 = 128;
+const LONG_INPUT: u64 = 32;
 
 /// Plans the job, and begins it.
 pub(super) fn start(
@@ -146,7 +146,8 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
     StageSetup {
         name: stage.name(),
         bundle_rows,
-        long_rows: if stage.overlaps {
+        // Where nobody says how many rows a call gets, it gets a share of the input.
+        long_rows: if stage.overlaps && stage.batch_rows.is_some() {
             bundle_rows.saturating_mul(LONG_INPUT)
         } else {
             0

@@ -46,10 +46,7 @@ pub(super) fn stage_start(
         steps,
         sink: stage.sink_settings(),
         block_bytes: sizes.block_bytes,
-        // Behind an exchange all rows are there, and somebody may have said how many blocks there shall be.
-        grows_blocks: job
-            .edges_to(index)
-            .all(|edge| edge.kind == EdgeKind::Forward),
+        growing_inputs: growing_inputs(job, index),
         memory_bytes: sizes.memory_bytes,
         row_limit: stage.row_limit,
         prefetch_batches: if stage.source.is_some() && has_model {
@@ -69,6 +66,20 @@ pub(super) fn stage_start(
         givers: job.edges_to(index).map(|edge| edge.from).collect(),
         columns: asks_for_columns(job, index).then(ToldColumns::default),
     })
+}
+
+/// How many inputs begin with small blocks. None where somebody has said how many blocks there shall be, as may be so behind an exchange,
+/// where all rows are there anyway. Where calls overlap, inputs are long.
+fn growing_inputs(job: &JobPlan, index: usize) -> u64 {
+    let mut edges = job.edges_to(index);
+    let mut sources = job.stages.iter().filter_map(|stage| stage.source.as_ref());
+    let is_streamed = edges.all(|edge| edge.kind == EdgeKind::Forward)
+        && sources.all(|source| source.parts.is_none());
+    match (is_streamed, job.stages[index].overlaps) {
+        (false, _) => 0,
+        (true, false) => 1,
+        (true, true) => u64::MAX,
+    }
 }
 
 /// Whether a stage that gets the rows wants to know their columns where none come.

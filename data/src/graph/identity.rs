@@ -138,7 +138,7 @@ impl JobPlan {
             steps: without.collect(),
             sink: None,
             block_bytes: 0,
-            grows_blocks: false,
+            growing_inputs: 0,
             row_limit: None,
             memory_bytes: 0,
             prefetch_batches: 0,

@@ -21,8 +21,8 @@ pub struct StageTask {
     pub sink: Option<Registered>,
     /// Blocks are cut at this size.
     pub block_bytes: u64,
-    /// The first blocks of the first input are smaller.
-    pub grows_blocks: bool,
+    /// The first blocks of so many inputs are smaller.
+    pub growing_inputs: u64,
     /// Most rows that leave per input.
     pub row_limit: Option<u64>,
     /// Rows that relational work holds at once, in bytes; the rest goes to disk.

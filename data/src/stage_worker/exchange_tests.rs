@@ -16,7 +16,7 @@ fn worker(partitioner: Option<Partitioner>) -> StageWorker {
         steps: Vec::new(),
         sink: None,
         block_bytes: 20_000,
-        grows_blocks: false,
+        growing_inputs: 0,
         memory_bytes: 1 << 20,
         row_limit: None,
         prefetch_batches: 0,

@@ -48,7 +48,7 @@ fn worker_with(steps: Vec<Operator>) -> StageWorker {
         steps,
         sink: None,
         block_bytes: BLOCK_BYTES,
-        grows_blocks: false,
+        growing_inputs: 0,
         row_limit: None,
         memory_bytes: 1 << 20,
         prefetch_batches: 0,

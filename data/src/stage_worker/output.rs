@@ -32,7 +32,7 @@ impl Output {
                 bounds,
             )),
             // Whoever waits for the first rows gets some early.
-            None if task.grows_blocks && written.sequence == 0 => {
+            None if written.sequence < task.growing_inputs => {
                 Self::Blocks(BlockCutter::growing(task.block_bytes))
             }
             None => Self::Blocks(BlockCutter::new(task.block_bytes)),

@@ -382,7 +382,7 @@ fn repeated_input_leaves_out_what_was_delivered() {
         steps: Vec::new(),
         sink: None,
         block_bytes: 800,
-        grows_blocks: false,
+        growing_inputs: 0,
         row_limit: None,
         prefetch_batches: 0,
         memory_bytes: 1 << 26,

@@ -30,7 +30,7 @@ pub(crate) fn decode_task(spec: StageSpec) -> Result<StageTask, TaskFailure> {
         steps: steps?,
         sink: spec.sink.map(registered),
         block_bytes: spec.block_bytes,
-        grows_blocks: spec.grows_blocks,
+        growing_inputs: spec.growing_inputs,
         row_limit: spec.row_limit,
         prefetch_batches: spec.prefetch_batches,
         memory_bytes: spec.memory_bytes,

@@ -22,7 +22,7 @@ pub(crate) fn encode_task(task: &StageTask) -> Result<StageSpec, DataFusionError
         steps: steps.collect::<Result<_, _>>()?,
         sink: task.sink.as_ref().map(registered),
         block_bytes: task.block_bytes,
-        grows_blocks: task.grows_blocks,
+        growing_inputs: task.growing_inputs,
         row_limit: task.row_limit,
         prefetch_batches: task.prefetch_batches,
         memory_bytes: task.memory_bytes,

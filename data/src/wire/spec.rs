@@ -45,9 +45,9 @@ pub struct StageSpec {
     /// Absent: all rows belong to the first partition.
     #[prost(message, optional, tag = "8")]
     pub partitioner: Option<PartitionerSpec>,
-    /// The first blocks of the first input are smaller.
-    #[prost(bool, tag = "11")]
-    pub grows_blocks: bool,
+    /// The first blocks of so many inputs are smaller.
+    #[prost(uint64, tag = "11")]
+    pub growing_inputs: u64,
     /// Absent: inputs are opened by the source.
     #[prost(message, optional, tag = "10")]
     pub group: Option<GroupSpec>,

@@ -76,12 +76,12 @@ def test_first_rows_come_while_the_rest_of_their_input_is_made(tmp_path):
             time.sleep(0.005)
         return batch
 
-    rows = aktis.data.range(100, override_num_blocks=1).map_batches(gate, batch_size=4).iter_rows()
+    rows = aktis.data.range(4000).map_batches(gate, batch_size=4).iter_rows()
     found = []
     for row in rows:
         seen.touch()
         found.append(row["id"])
-    assert found == list(range(100))
+    assert found == list(range(4000))
 
 
 def test_iterator_of_a_dataset_is_given_to_tasks_and_iterated_over_again():

@@ -169,7 +169,7 @@ fn run_two(functions: [&str; 2], rows: &mut FailedRows, attempt: u64) -> Vec<i64
         steps: functions.iter().map(step).collect(),
         sink: None,
         block_bytes: 1 << 20,
-        grows_blocks: false,
+        growing_inputs: 0,
         row_limit: None,
         memory_bytes: 1 << 20,
         prefetch_batches: 0,
