@@ -3,13 +3,14 @@
 import aktis
 import aktis.data
 import pytest
+from aktis.data import _native
 
 
 def panic():
     """No duration is negative, which this internal function believes of its callers."""
-    plan = aktis.data.range(3)._plan
+    plan = _native.settled(aktis.data.range(3)._plan)
     options = {"keep_order": True, "budget_bytes": None, "block_bytes": None, "max_deaths": 1, "failures": None}
-    plan.execute([(plan, None, None)], **options).next(-1.0)
+    _native.jobs().execute([(plan, None, None)], **options).next(-1.0)
 
 
 def test_panic_is_caught_by_except_exception_and_the_session_goes_on(session):

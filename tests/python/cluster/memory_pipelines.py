@@ -258,7 +258,8 @@ def check_pads(batch, length):
     for start in range(0, len(column), 1024):
         part = column.slice(start, 1024)
         right = pads(seeds[start : start + 1024], length).cast(part.type)
-        assert pc.all(pc.equal(part, right)).as_py() is not False, "a pad has other bytes than it should"
+        is_equal = pc.equal(part, right)  # pyright: ignore[reportAttributeAccessIssue]
+        assert False not in is_equal.to_pylist(), "a pad has other bytes than it should"
 
 
 def write_source(made, folder):

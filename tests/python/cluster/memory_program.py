@@ -8,7 +8,7 @@ import pathlib
 import sys
 
 import numpy as np
-from memory_pipelines import SECOND, Collected, lengths, mixed, numbers, pads, pipeline, table
+from memory_pipelines import SECOND, Collected, lengths, mixed, numbers, pads, pipeline, table  # type: ignore[import-not-found]
 
 
 class Grow:
@@ -151,7 +151,7 @@ def main():
     else:
         found = collected(ds.materialize() if made.sink == "materialize" else ds, length, rows_of_batch)
     if isinstance(found, dict):
-        np.savez(folder / "found.npz", **found)
+        np.savez(folder / "found.npz", **found)  # pyright: ignore[reportArgumentType]
         found = None
     aktis.shutdown()
     print(json.dumps({"count": found}))

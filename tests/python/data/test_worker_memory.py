@@ -1,5 +1,8 @@
 """Workers that hold more memory than was asked for them: they are ended, and told by name; their batches are cut."""
 
+# Functions are made for one test, and arguments are given as dicts.
+# pyright: reportArgumentType=false
+
 import collections
 import time
 

@@ -35,11 +35,12 @@ class SinkTarget(Target):
         self.function = function  # type: ignore[misc]
         self._sink: Any = sink
         self._written = 0
+        self.rows = self._written_rows
 
     def __getstate__(self) -> dict[str, Any]:
         return {"function": self.function, "_sink": None, "_written": 0}
 
-    def rows(self) -> int:
+    def _written_rows(self) -> int:
         return self._written
 
     def add(self, rows: pyarrow.Table) -> list[dict[str, Any]]:
