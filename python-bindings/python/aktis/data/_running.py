@@ -95,12 +95,13 @@ def batches(execution: Any) -> Iterator[Any]:
 
 
 def run(execution: Any) -> None:
-    """Waits for an execution whose rows go into a sink. If it is interrupted, until its output has been taken back."""
+    """Waits for an execution whose rows go into a sink. If it is interrupted or takes too long, until its output has been taken back:
+    the next run of the same job takes up what this one has done only when this one has let go of it."""
     with _Running(execution) as running:
         try:
             for _ in running.blocks():
                 pass
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TimeoutError):
             execution.cancel()
             deadline = time.monotonic() + PATIENCE_S
             while time.monotonic() < deadline and not execution.has_ended(SLICE_S):
