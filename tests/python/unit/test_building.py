@@ -130,3 +130,14 @@ class TestBudget:
         # The same check as `make lint`, for who only runs the tests.
         limit = tomllib.loads((SCRIPTS / "budget.toml").read_text())["module_bytes"]
         assert budget.MODULE.stat().st_size <= limit
+
+
+def test_tests_of_every_crate_that_they_share_are_compiled_alike():
+    root = SCRIPTS.parents[1]
+    members = tomllib.loads((root / "Cargo.toml").read_text())["workspace"]["members"]
+    crates = {tomllib.loads((root / member / "Cargo.toml").read_text())["package"]["name"] for member in members}
+    # These have commands of their own.
+    apart = {"aktis-candle", "aktis-operator", "xtask"}
+    profile = tomllib.loads((SCRIPTS / "tests.toml").read_text())["profile"]["release"]["package"]
+    assert set(profile) == crates - apart
+    assert len({str(sorted(settings.items())) for settings in profile.values()}) == 1
