@@ -1,7 +1,7 @@
 """The jobs: pictures to labels, PDFs and texts to embeddings. One script for all systems, the same functions for each.
 
     python multimodal_job.py make   --pipeline images --input FOLDER --rows 2000 --model FOLDER
-    python multimodal_job.py run    --pipeline images --system aktis|ray|daft|loop --input FOLDER --output FOLDER --model FOLDER
+    python multimodal_job.py run    --pipeline images --system aktis|aktis-windows|ray|daft|loop --input FOLDER --output FOLDER --model FOLDER
     python multimodal_job.py verify --output FOLDER --reference FOLDER
 
 Prints one JSON object in its last line.
@@ -45,8 +45,19 @@ PIPELINES = {
 
 def run_with_dataset(options, pipeline):
     """The same lines for Aktis and for Ray Data: functions for the preparation, a pool of actors for the model."""
-    importlib.import_module(options.system).init(num_cpus=options.cpus)
-    data = importlib.import_module(f"{options.system}.data")
+    return run_with(options.system, options, pipeline, batch_size=pipeline.batch_size)
+
+
+def run_with_windows(options, pipeline):
+    """Texts in batches of similar length: so many characters in a batch, padding included, and not so many rows."""
+    if pipeline.model is not steps.Embedder:
+        raise SystemExit(f"pad: only texts are padded, and {options.pipeline} have none")
+    return run_with("aktis", options, pipeline, token_budget=8192, tokens="text", window_rows=1024)
+
+
+def run_with(system, options, pipeline, **batches):
+    importlib.import_module(system).init(num_cpus=options.cpus)
+    data = importlib.import_module(f"{system}.data")
     read = data.read_json if pipeline.is_json else data.read_parquet
     start = time.perf_counter()
     dataset = read(str(options.input / "table"))
@@ -56,8 +67,8 @@ def run_with_dataset(options, pipeline):
     dataset.map_batches(
         pipeline.model,
         fn_constructor_args=(str(pipeline.graph(options)),),
-        batch_size=pipeline.batch_size,
         compute=pool,
+        **batches,
     ).write_parquet(str(options.output))
     return time.perf_counter() - start
 
@@ -171,7 +182,13 @@ def column(values):
     return pyarrow.FixedSizeListArray.from_arrays(values.reshape(-1), values.shape[1])
 
 
-SYSTEMS = {"aktis": run_with_dataset, "ray": run_with_dataset, "daft": run_with_daft, "loop": run_with_loop}
+SYSTEMS = {
+    "aktis": run_with_dataset,
+    "aktis-windows": run_with_windows,
+    "ray": run_with_dataset,
+    "daft": run_with_daft,
+    "loop": run_with_loop,
+}
 
 
 def verify(output, reference):
