@@ -27,11 +27,10 @@
 //!                                    '-> Lost, or back to Disk: as Restoring
 //! ```
 
-use std::time::Duration;
-
 use aktis_common::ids::WorkerId;
 
 use super::allocator::Extent;
+use super::queue::Standstill;
 use super::request::{ClientId, FileLocation};
 
 /// One spill file. Numbers are not used twice by one store.
@@ -105,8 +104,8 @@ pub(crate) enum Residence {
     FileWanted {
         writer: ClientId,
         file: SpillFileId,
-        /// Since when it had waited for room before.
-        stalled_since: Duration,
+        /// Since when it waits for room.
+        standstill: Standstill,
     },
     /// Being written by `writer` into `file`.
     FileCreating { writer: ClientId, file: SpillFileId },

@@ -14,7 +14,6 @@ impl ObjectTable {
     pub fn spill_written(&mut self, file: SpillFileId, result: Result<Vec<SpillSlot>, String>) {
         match result {
             Ok(slots) => {
-                self.queue.note_progress();
                 let objects = self.spill_files.finish(file);
                 assert_eq!(objects.len(), slots.len(), "one slot per object");
                 for (oid, slot) in objects.into_iter().zip(slots) {

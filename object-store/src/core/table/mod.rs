@@ -202,7 +202,6 @@ impl ObjectTable {
 
     fn release_extent(&mut self, extent: Extent) {
         self.allocator.free(extent, self.now);
-        self.queue.note_progress();
     }
 
     fn next_use(&mut self) -> u64 {

@@ -4,15 +4,13 @@
 //! arena when somebody reads it and there is room, and goes with its last reference. Clients map the file; what they read is
 //! held there as in memory (`OBJ-4 (readers-pin)`), so that the file stays.
 
-use std::time::Duration;
-
 use aktis_common::ids::ObjectId;
 
 use super::ObjectTable;
 use super::reclaim::bytes_on_disk;
 use crate::core::effect::{StoreEffect, StoreReply};
 use crate::core::object::{Residence, SpillFileId, SpillSlot};
-use crate::core::queue::MemoryRequest;
+use crate::core::queue::{MemoryRequest, Standstill};
 use crate::core::request::{BytesAt, ClientId, FileLocation, RestoreFailure};
 
 impl ObjectTable {
@@ -31,8 +29,8 @@ impl ObjectTable {
                 Residence::FileWanted {
                     writer,
                     file: own,
-                    stalled_since,
-                } if own == file => Some((writer, stalled_since)),
+                    standstill,
+                } if own == file => Some((writer, standstill)),
                 _ => None,
             });
         match (result, wanted) {
@@ -52,8 +50,8 @@ impl ObjectTable {
             (Err(reason), wanted) => {
                 self.block_spilling(reason);
                 self.spill_files.fail(file);
-                if let Some((writer, stalled_since)) = wanted {
-                    self.queue_again(oid, writer, stalled_since);
+                if let Some((writer, standstill)) = wanted {
+                    self.queue_again(oid, writer, standstill);
                 }
             }
         }
@@ -102,8 +100,8 @@ impl ObjectTable {
         }
     }
 
-    /// A request that was stalled long enough, since `stalled_since`, goes on in a file.
-    pub(super) fn do_without_room(&mut self, request: MemoryRequest, stalled_since: Duration) {
+    /// A request that was stalled long enough goes on in a file.
+    pub(super) fn do_without_room(&mut self, request: MemoryRequest, standstill: Standstill) {
         let oid = request.oid();
         match self.objects[&oid].residence {
             Residence::Queued { writer } => {
@@ -113,7 +111,7 @@ impl ObjectTable {
                     entry.residence = Residence::FileWanted {
                         writer,
                         file,
-                        stalled_since,
+                        standstill,
                     }
                 });
                 self.effects.push(StoreEffect::CreateFile { file, len });
@@ -147,13 +145,13 @@ impl ObjectTable {
         self.spill_block = None;
     }
 
-    fn queue_again(&mut self, oid: ObjectId, writer: ClientId, stalled_since: Duration) {
+    fn queue_again(&mut self, oid: ObjectId, writer: ClientId, standstill: Standstill) {
         self.update(oid, |entry| entry.residence = Residence::Queued { writer });
         // Uses are counted, and a create is the first one.
         let created = self.objects[&oid].last_used;
         let objects = &self.objects;
         let came_after = |other| objects[&other].last_used > created;
-        self.queue.put_back(oid, stalled_since, came_after);
+        self.queue.put_back(oid, standstill, came_after);
     }
 
     fn read_in_file(&mut self, oid: ObjectId, slot: SpillSlot) {

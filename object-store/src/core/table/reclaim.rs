@@ -47,36 +47,80 @@ impl ObjectTable {
         {
             self.spill_block = None;
         }
-        self.pump();
+        self.refuse_stalled();
+        self.queue.note_room(self.room_bytes());
         self.discard_idle();
     }
 
     /// Serves waiting requests as far as there is room.
     pub(super) fn pump(&mut self) {
+        self.serve();
+    }
+
+    /// The same; returns what the first request needs that is left, if it is stalled.
+    fn serve(&mut self) -> Option<u64> {
         while let Some(request) = self.queue.front() {
-            let size_bytes = self.objects[&request.oid()].size_bytes;
+            let (size_bytes, needed_bytes) = {
+                let entry = &self.objects[&request.oid()];
+                (entry.size_bytes, entry.footprint_bytes)
+            };
             match self.place(size_bytes) {
                 RoomSearch::Placed(extent) => {
-                    self.queue.pop();
+                    self.queue.pop_served();
                     self.grant(request, extent);
                 }
-                RoomSearch::InFlight => return,
+                RoomSearch::InFlight => return None,
                 RoomSearch::Stalled => {
-                    let stall = self.queue.note_stalled(self.now);
-                    if self.can_do_without_room(request) {
-                        if !self.is_over(stall, request) {
-                            return;
-                        }
-                        self.queue.pop();
-                        self.do_without_room(request, self.now.saturating_sub(stall.waited));
+                    let room_bytes = self.room_bytes();
+                    let stall = self.queue.note_stalled(needed_bytes, room_bytes, self.now);
+                    let can_do_without_room = self.can_do_without_room(request);
+                    let is_over = if can_do_without_room {
+                        self.is_over(stall, request)
                     } else {
-                        if stall.waited < self.config.full_grace {
-                            return;
-                        }
-                        self.queue.pop();
+                        stall.waited >= self.config.full_grace
+                    };
+                    if !is_over {
+                        return Some(needed_bytes);
+                    }
+                    let standstill = self.queue.pop_unserved();
+                    if can_do_without_room {
+                        self.do_without_room(request, standstill);
+                    } else {
                         self.refuse(request.oid());
                     }
                 }
+            }
+        }
+        None
+    }
+
+    /// Serves waiting requests, and tells the creates that the store is full for which nothing has made room for the whole grace:
+    /// wherever in the queue they stand, each by its own clock. Restores are never refused: they go on in their files.
+    fn refuse_stalled(&mut self) {
+        loop {
+            let first_stalled_bytes = self.serve();
+            let (room_bytes, obtainable_bytes) = (self.room_bytes(), self.obtainable_bytes());
+            let objects = &self.objects;
+            let is_stalled = |oid: ObjectId| {
+                let needed_bytes = objects[&oid].footprint_bytes;
+                let is_as_large = first_stalled_bytes.is_some_and(|first| needed_bytes >= first);
+                is_as_large || needed_bytes > obtainable_bytes
+            };
+            let grace = self.config.full_grace;
+            let stalled = self
+                .queue
+                .stalled_creates(is_stalled, room_bytes, self.now, grace);
+            let refused: Vec<_> = stalled
+                .into_iter()
+                .map(MemoryRequest::Create)
+                .filter(|request| !self.can_do_without_room(*request))
+                .collect();
+            if refused.is_empty() {
+                return;
+            }
+            for request in refused {
+                self.queue.remove(request);
+                self.refuse(request.oid());
             }
         }
     }
@@ -96,12 +140,20 @@ impl ObjectTable {
 
     /// What can be had without anybody letting go of anything.
     fn obtainable_bytes(&self) -> u64 {
-        let spillable_bytes = self.index.bytes(Class::Spillable);
+        self.room_if_disk_takes(self.spill_budget_bytes())
+    }
+
+    /// The same, when the disk works again: what failed on it was no room that went, and when it is tried again none has come.
+    fn room_bytes(&self) -> u64 {
+        self.room_if_disk_takes(self.unspent_spill_bytes())
+    }
+
+    fn room_if_disk_takes(&self, disk_bytes: u64) -> u64 {
         self.allocator.free_bytes()
             + self.warmth.reserved_bytes()
             + self.index.bytes(Class::Evictable)
             + self.index.bytes(Class::Spilling)
-            + spillable_bytes.min(self.spill_budget_bytes())
+            + self.index.bytes(Class::Spillable).min(disk_bytes)
     }
 
     /// Finds room for `size_bytes`: on the free list, by evicting least recently used copies, or
@@ -248,6 +300,11 @@ impl ObjectTable {
         if self.spill_block.is_some() {
             return 0;
         }
+        self.unspent_spill_bytes()
+    }
+
+    /// How many bytes are left of the limit of what lies on disk.
+    fn unspent_spill_bytes(&self) -> u64 {
         let limit = self.config.spill_limit_bytes.unwrap_or(u64::MAX);
         limit.saturating_sub(self.spill_files.total_bytes())
     }

@@ -174,6 +174,8 @@ fn room_that_is_free_in_pieces_is_none() {
 #[test]
 fn only_the_first_of_many_creates_waits() {
     let mut fixture = Fixture::held(|_| {});
+    fixture.put(6, 100 * KB, true);
+    fixture.read(6);
     fixture.create_on_disk(2, 600 * KB);
     assert_eq!(fixture.create(3, 600 * KB), Ok(CreateAnswer::Pending));
     fixture.do_io();
@@ -185,7 +187,49 @@ fn only_the_first_of_many_creates_waits() {
     ));
     fixture.table.abort(A, oid(4)).unwrap();
     assert_eq!(fixture.create(5, 600 * KB), Ok(CreateAnswer::Pending));
+    fixture.do_io();
+    let answered = created(&fixture.replies());
+    assert_eq!(answered, [(oid(5), true)], "that was no help");
+    fixture.table.free(oid(6));
+    fixture.table.release(B, oid(6)).unwrap();
+    assert_eq!(fixture.create(7, 600 * KB), Ok(CreateAnswer::Pending));
     assert_eq!(fixture.io().len(), 0, "something was let go: it waits anew");
+}
+
+#[test]
+fn readers_that_take_and_give_back_keep_no_create_from_the_disk() {
+    let mut fixture = Fixture::new();
+    fixture.put(1, 100 * KB, true);
+    fixture.put(2, 100 * KB, true);
+    fixture.put_after_spilling(3, 1000 * KB);
+    fixture.table.free(oid(3));
+    fixture.put(4, 900 * KB, true);
+    fixture.read(4);
+    assert_eq!(fixture.create(5, 600 * KB), Ok(CreateAnswer::Pending));
+    for step in 1..=20_u8 {
+        fixture.table.on_tick(u32::from(step) * SECOND / 5);
+        let number = 1 + step % 2;
+        assert_eq!(fixture.get(number), Ok(GetAnswer::Restoring));
+        fixture.do_io();
+        fixture.table.release(B, oid(number)).unwrap();
+    }
+    assert_eq!(created(&fixture.replies()), [(oid(5), true)]);
+    assert_eq!(fixture.table.stats().spill_file_bytes, 800 * KB);
+}
+
+#[test]
+fn creates_that_waited_for_what_others_write_go_on_together() {
+    let mut fixture = Fixture::new();
+    fixture.create(1, 600 * KB).unwrap();
+    for number in 2..=4 {
+        assert_eq!(fixture.create(number, 600 * KB), Ok(CreateAnswer::Pending));
+    }
+    for second in 0..=6 {
+        fixture.table.on_tick(second * SECOND);
+        fixture.do_io();
+    }
+    let on_disk = [2, 3, 4].map(|number| (oid(number), true));
+    assert_eq!(created(&fixture.replies()), on_disk);
 }
 
 /// OBJ-7 (gone-client-leaves-nothing).

@@ -108,3 +108,70 @@ fn creates_get_room_in_the_order_in_which_they_came() {
         .collect();
     assert_eq!(order, [oid(3), oid(4), oid(5)]);
 }
+
+/// A table whose disk is full, with one object there, and whose arena a reader holds.
+fn full() -> Fixture {
+    let mut fixture = Fixture::with(|config| config.spill_limit_bytes = Some(600 * KB));
+    fixture.put(1, 600 * KB, true);
+    fixture.put_after_spilling(2, 600 * KB);
+    fixture.read(2);
+    fixture
+}
+
+/// What restores take and give back is no room that a create waits for.
+#[test]
+fn reads_of_spilled_objects_keep_no_create_waiting() {
+    let mut fixture = full();
+    assert_eq!(fixture.create(3, 600 * KB), Ok(CreateAnswer::Pending));
+    for tenth in 1..=60 {
+        fixture.table.on_tick(Duration::from_millis(100 * tenth));
+        if tenth % 10 == 0 {
+            assert_eq!(fixture.get(1), Ok(GetAnswer::Restoring));
+        }
+        fixture.do_io();
+        if tenth % 10 == 9 && tenth > 10 {
+            fixture.table.release(B, oid(1)).unwrap();
+        }
+    }
+    assert_eq!(created(&fixture.replies()), [(oid(3), false)]);
+}
+
+#[test]
+fn creates_that_nothing_helped_are_told_together() {
+    let mut fixture = full();
+    for number in [3, 4] {
+        assert_eq!(fixture.create(number, 600 * KB), Ok(CreateAnswer::Pending));
+    }
+    fixture.table.on_tick(Duration::from_secs(1));
+    assert_eq!(fixture.create(5, 600 * KB), Ok(CreateAnswer::Pending));
+    assert_eq!(fixture.create(6, 10 * KB), Ok(CreateAnswer::Pending));
+    fixture.table.on_tick(Duration::from_secs(3));
+    fixture.table.on_tick(Duration::from_secs(6));
+    let answered = [(oid(3), false), (oid(4), false)];
+    assert_eq!(created(&fixture.replies()), answered);
+    fixture.table.on_tick(Duration::from_secs(8));
+    let answered = [(oid(5), false), (oid(6), true)];
+    assert_eq!(
+        created(&fixture.replies()),
+        answered,
+        "each by its own clock"
+    );
+}
+
+#[test]
+fn create_behind_one_that_got_room_has_the_whole_grace() {
+    let mut fixture = full();
+    for number in [3, 4] {
+        assert_eq!(fixture.create(number, 600 * KB), Ok(CreateAnswer::Pending));
+    }
+    fixture.table.on_tick(Duration::from_secs(1));
+    fixture.table.on_tick(Duration::from_secs(5));
+    fixture.table.free(oid(2));
+    fixture.table.release(B, oid(2)).unwrap();
+    assert_eq!(created(&fixture.replies()), [(oid(3), true)]);
+    fixture.table.on_tick(Duration::from_secs(6));
+    fixture.table.on_tick(Duration::from_secs(9));
+    assert_eq!(fixture.replies(), []);
+    fixture.table.on_tick(Duration::from_secs(10));
+    assert_eq!(created(&fixture.replies()), [(oid(4), false)]);
+}
