@@ -113,7 +113,8 @@ def crates_of(command: list[str]) -> dict[str, float]:
         "--workspace",
         *(flag for name in excluded for flag in ("--exclude", name)),
     ]
-    tree = ["cargo", "tree", "--prefix", "none", "--edges", "normal,build", "--format", "{p}", *chosen]
+    # Locked, as the build is: it would write the lock file anew before the build can say that it has to be.
+    tree = ["cargo", "tree", "--locked", "--prefix", "none", "--edges", "normal,build", "--format", "{p}", *chosen]
     listed = subprocess.run(tree, capture_output=True, text=True, check=False)
     if listed.returncode != 0:
         return {}  # cargo itself says why in a moment
