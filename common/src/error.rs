@@ -53,10 +53,12 @@ pub enum ErrorCode {
     OutOfMemory = 22,
     /// The operating system refused something: a missing right, a full disk. Carries its error number.
     Os = 23,
+    /// The bytes of an object are there, and cannot be read now: a disk that does not answer, or a limit of open files.
+    ObjectUnreadable = 24,
 }
 
 impl ErrorCode {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::Internal,
         Self::Application,
         Self::WorkerCrashed,
@@ -80,6 +82,7 @@ impl ErrorCode {
         Self::RuntimeEnv,
         Self::OutOfMemory,
         Self::Os,
+        Self::ObjectUnreadable,
     ];
 
     /// The number that travels.
@@ -104,6 +107,7 @@ impl ErrorCode {
                 | Self::ObjectLost
                 | Self::ActorUnavailable
                 | Self::OutOfMemory
+                | Self::ObjectUnreadable
         )
     }
 }

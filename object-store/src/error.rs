@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::arena::ArenaError;
+use crate::shortage::advice;
 
 /// Why a store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -33,12 +34,16 @@ pub enum StoreOpenError {
 }
 
 /// An error with all its causes, for people.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let advice = advice(error);
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    match advice {
+        Some(advice) => format!("{text}; {advice}"),
+        None => text,
+    }
 }

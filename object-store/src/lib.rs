@@ -52,10 +52,11 @@ mod error;
 mod io;
 pub mod node_store;
 pub mod ranges;
+mod shortage;
 
 pub use arena::{Arena, ArenaError, ArenaHandle, sweep_stale};
 pub use checksum::checksum64;
-pub use client::{ArenaMap, WritableRange};
+pub use client::{ArenaMap, WritableRange, open_sealed_file};
 pub use config::{ArenaBackend, StoreConfig, default_capacity_bytes};
 pub use core::{
     BytesAt, ClientId, CreateAnswer, CreateError, FileLocation, GetAnswer, GetError, GoneReason,
@@ -65,3 +66,4 @@ pub use core::{
 pub use error::StoreOpenError;
 pub use node_store::{IoDone, NodeStore};
 pub use ranges::{CreatingRange, SealedRange};
+pub use shortage::with_patience;

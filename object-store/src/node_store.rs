@@ -17,7 +17,7 @@
 //!
 //! use aktis_common::ids::{ObjectId, WorkerId};
 //! use aktis_object_store::{
-//!     ArenaMap, ClientId, CreateAnswer, CreatingRange, GetAnswer, SealedRange, StoreConfig,
+//!     ArenaMap, BytesAt, ClientId, CreateAnswer, CreatingRange, GetAnswer, SealedRange, StoreConfig,
 //!     NodeStore, StoreReply,
 //! };
 //!
@@ -42,9 +42,9 @@
 //!
 //! // The reader was waiting: its answer came through `notify`.
 //! let StoreReply::Got { result: Ok(at), .. } = replies.recv()? else { unreachable!() };
-//! let (arena, place) = store.map_for_reading(at)?;
+//! let BytesAt::Arena(place) = at else { unreachable!("there is room in memory") };
 //! // SAFETY: the reader holds a reference, which is given back below, when the range is gone.
-//! let object = unsafe { SealedRange::new(arena, place.offset, place.len, ()) }?;
+//! let object = unsafe { SealedRange::new(store.map().clone(), place.offset, place.len, ()) }?;
 //! assert_eq!(&*object, b"hello");
 //! drop(object);
 //! store.release(reader, oid)?;
@@ -63,7 +63,7 @@
 )]
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -236,31 +236,20 @@ impl NodeStore {
         folder.path_of(place.file)
     }
 
+    /// The arena as this process maps it.
+    pub fn map(&self) -> &ArenaMap {
+        &self.map
+    }
+
     /// What this process maps to write an object that it creates, and where in it the object lies.
     ///
     /// # Errors
     /// When the file of one on the disk cannot be mapped.
     pub fn map_for_writing(&self, at: BytesAt) -> Result<(ArenaMap, ObjectLocation), ArenaError> {
-        self.map_of(at, ArenaMap::of_new_file)
-    }
-
-    /// What this process maps to read an object that it holds, and where in it the object lies.
-    ///
-    /// # Errors
-    /// When the file of one on the disk cannot be mapped.
-    pub fn map_for_reading(&self, at: BytesAt) -> Result<(ArenaMap, ObjectLocation), ArenaError> {
-        self.map_of(at, ArenaMap::of_sealed_file)
-    }
-
-    fn map_of(
-        &self,
-        at: BytesAt,
-        map_file: impl FnOnce(&Path) -> Result<ArenaMap, ArenaError>,
-    ) -> Result<(ArenaMap, ObjectLocation), ArenaError> {
         match at {
             BytesAt::Arena(place) => Ok((self.map.clone(), place)),
             BytesAt::File(place) => {
-                let map = map_file(&self.file_of(place))?;
+                let map = ArenaMap::of_new_file(&self.file_of(place))?;
                 let FileLocation { offset, len, .. } = place;
                 Ok((map, ObjectLocation { offset, len }))
             }

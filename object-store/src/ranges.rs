@@ -271,11 +271,6 @@ impl<P> SealedRange<P> {
         &self.pin
     }
 
-    /// Whether touching the bytes may have to wait for a disk.
-    pub fn is_on_disk(&self) -> bool {
-        self.arena.is_on_disk()
-    }
-
     /// Waits until these bytes of the object are read from the disk, if it lies on one. A disk that fails is an error here; where
     /// it fails a process that only touches the bytes, the system ends that process.
     ///

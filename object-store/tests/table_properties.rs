@@ -226,7 +226,7 @@ impl World {
                     file,
                     file_offset: 0,
                     len,
-                    checksum: 0,
+                    checksum: Some(0),
                 };
                 let slots = parts.iter().map(|part| slot(part.location.len)).collect();
                 self.table.spill_written(file, Ok(slots));

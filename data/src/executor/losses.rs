@@ -176,7 +176,8 @@ fn may_pass(failure: &TaskFailure) -> bool {
     failure.code == ErrorCode::Application && !STAYS.contains(&class)
 }
 
-/// Whether the worker's process, and not what it ran, has failed.
+/// Whether the worker's process, and not what it ran, has failed. One that cannot read what is there is of no more use than a dead one:
+/// another may have fewer files open.
 fn is_death(code: ErrorCode) -> bool {
     matches!(
         code,
@@ -185,5 +186,6 @@ fn is_death(code: ErrorCode) -> bool {
             | ErrorCode::NodeDied
             | ErrorCode::ActorUnavailable
             | ErrorCode::OutOfMemory
+            | ErrorCode::ObjectUnreadable
     )
 }

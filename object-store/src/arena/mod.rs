@@ -23,6 +23,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 pub use local::ProcessLocalArena;
 pub use mapped::MappedMemory;
 pub(crate) use mapped::{access, ask_for_huge_pages};
@@ -34,6 +36,7 @@ pub(crate) use positional::write_all_at;
 pub use sweep::sweep_stale;
 
 use crate::error::with_causes;
+use crate::shortage::errno_of;
 
 /// Why an arena operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +124,11 @@ pub enum ArenaError {
 }
 
 impl ArenaError {
+    /// The number of the system's error, if it was one.
+    pub fn os_error(&self) -> Option<i32> {
+        errno_of(self).map(Errno::raw_os_error)
+    }
+
     /// The error with all its causes, for people.
     pub fn chain(&self) -> String {
         with_causes(self)

@@ -20,6 +20,7 @@ use crate::arena::{
     ArenaError, ArenaHandle, MappedMemory, access, ask_for_huge_pages, check_range, open_segment,
     write_all_at,
 };
+use crate::shortage::with_patience;
 
 /// An arena as this process sees it. Clones share one mapping. Its bytes are read through a
 /// [`SealedRange`](crate::SealedRange) and written through a [`CreatingRange`](crate::CreatingRange).
@@ -126,11 +127,6 @@ impl ArenaMap {
             Inner::Local(memory) => memory.len_bytes(),
             Inner::OnDisk(on_disk) => on_disk.map.len() as u64,
         }
-    }
-
-    /// Whether touching its bytes may have to wait for a disk.
-    pub(crate) fn is_on_disk(&self) -> bool {
-        matches!(*self.inner, Inner::OnDisk(_))
     }
 
     /// Has the bytes of a range read from the disk, if they lie on one.
@@ -243,14 +239,25 @@ impl ArenaMap {
     }
 }
 
+/// A file with objects, for who reads them by calls: those can fail, and touching a mapping of a file that was cut ends the process.
+/// Waits a little where descriptors are short.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open_sealed_file(path: &Path) -> Result<File, ArenaError> {
+    with_patience(|| File::open(path).map_err(file_error(path, "open")))
+}
+
+fn file_error(path: &Path, step: &'static str) -> impl Fn(io::Error) -> ArenaError {
+    move |source| ArenaError::Open {
+        what: path.display().to_string(),
+        step,
+        source,
+    }
+}
+
 fn map_file(path: &Path, options: &OpenOptions) -> Result<(MmapRaw, File), ArenaError> {
-    let failed = |step: &'static str| {
-        move |source: io::Error| ArenaError::Open {
-            what: path.display().to_string(),
-            step,
-            source,
-        }
-    };
+    let failed = |step| file_error(path, step);
     let file = options.open(path).map_err(failed("open"))?;
     let len = file.metadata().map_err(failed("fstat"))?.len();
     let mapped = MmapOptions::new()

@@ -66,5 +66,5 @@ mod window;
 mod writable;
 mod write;
 
-pub use map::ArenaMap;
+pub use map::{ArenaMap, open_sealed_file};
 pub use writable::WritableRange;

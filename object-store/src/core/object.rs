@@ -19,7 +19,8 @@
 //! ```text
 //!            no room        file is there           seal               read once
 //!   Queued --------> FileWanted ----> FileCreating ----> FileSealing ----------> Disk
-//!      ^                 |                                    '-> Lost: it cannot be read
+//!      ^                 |                                    '-> Lost: it is shorter than it was
+//!      |                 |                                    '-> Disk: it cannot be read now, but when somebody asks for it
 //!      '-----------------' the disk has no room
 //!
 //!                        no room             bytes are right
@@ -46,8 +47,8 @@ pub struct SpillSlot {
     pub file_offset: u64,
     /// Length of the object in bytes.
     pub len: u64,
-    /// [`checksum64`](crate::checksum64) of the bytes.
-    pub checksum: u64,
+    /// [`checksum64`](crate::checksum64) of the bytes; none of a file that nobody could read since it was written.
+    pub checksum: Option<u64>,
 }
 
 impl SpillSlot {

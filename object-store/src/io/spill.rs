@@ -11,7 +11,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -20,12 +19,10 @@ use crate::checksum::{Checksum64, checksum64};
 use crate::core::{ALIGNMENT_BYTES, FileLocation, RestoreFailure, SpillFileId, SpillSlot};
 use crate::error::with_causes;
 use crate::ranges::{CreatingRange, SealedRange};
+use crate::shortage::until_there_is_enough;
 
 /// Bytes are read back in steps of this size: small enough to be copied on from the cache.
 const READ_STEP_BYTES: u64 = 1 << 20;
-/// How often, and after which pause, a read that lacked a descriptor or memory is tried again.
-const SHORTAGE_TRIES: u32 = 10;
-const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 const FILE_PREFIX: &str = "spill-";
 const FILE_SUFFIX: &str = ".bin";
 
@@ -71,15 +68,6 @@ impl SpillError {
             Self::Corrupt { .. } => RestoreFailure::Corrupt(text),
             _ => RestoreFailure::Unreadable(text),
         }
-    }
-
-    /// Whether it may be over in a moment: others give back what this one lacks.
-    fn is_shortage(&self) -> bool {
-        let Self::File { source, .. } = self else {
-            return false;
-        };
-        let errno = source.raw_os_error().map(Errno::from_raw_os_error);
-        matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
     }
 
     /// The error with all its causes, for people.
@@ -142,13 +130,13 @@ impl SpillFolder {
     /// Reads one object into its place in the arena. Waits a little where descriptors or memory are short.
     pub(crate) fn read(&self, slot: SpillSlot, mut place: CreatingRange) -> Result<(), SpillError> {
         let from = slot.location();
-        with_patience(|| {
+        until_there_is_enough(|| {
             self.read_steps(from, |done, step| {
                 place.write_at(done, &[step]).map_err(SpillError::Arena)
             })
         })?;
         let bytes = place.freeze().map_err(SpillError::Arena)?;
-        self.compare(from, checksum64(&bytes), Some(slot.checksum))
+        self.compare(from, checksum64(&bytes), slot.checksum)
     }
 
     /// Makes a file for an object that somebody else is going to write. It takes its room on the disk now. If it fails, the
@@ -156,7 +144,7 @@ impl SpillFolder {
     pub(crate) fn create(&self, file: SpillFileId, len: u64) -> Result<(), SpillError> {
         let path = self.file_path(file);
         self.check_disk(len)?;
-        let result = with_patience(|| {
+        let result = until_there_is_enough(|| {
             // A file that could not be made long enough would be in the way of the next attempt.
             allocate(&path, len).inspect_err(|_| drop(fs::remove_file(&path)))
         });
@@ -172,7 +160,7 @@ impl SpillFolder {
         place: FileLocation,
         expected: Option<u64>,
     ) -> Result<u64, SpillError> {
-        let found = with_patience(|| {
+        let found = until_there_is_enough(|| {
             let mut sum = Checksum64::default();
             let mut rest = Vec::new();
             // All steps but the last are multiples of a block.
@@ -283,17 +271,6 @@ impl SpillFolder {
     }
 }
 
-/// Tries again in a while what lacked a descriptor or memory.
-fn with_patience<T>(mut attempt: impl FnMut() -> Result<T, SpillError>) -> Result<T, SpillError> {
-    for _ in 0..SHORTAGE_TRIES {
-        match attempt() {
-            Err(error) if error.is_shortage() => std::thread::sleep(SHORTAGE_PAUSE),
-            other => return other,
-        }
-    }
-    attempt()
-}
-
 /// A file of `len` bytes that has them on the disk, as far as the file system can promise that.
 fn allocate(path: &Path, len: u64) -> Result<(), SpillError> {
     let file = new_file(path)?;
@@ -335,7 +312,7 @@ fn write_parts<P>(
             file,
             file_offset,
             len,
-            checksum: checksum64(part),
+            checksum: Some(checksum64(part)),
         });
         file_offset += len.next_multiple_of(ALIGNMENT_BYTES);
     }

@@ -24,6 +24,7 @@ An exception raised by a task arrives at its caller as two things at once, the o
  ├── ObjectLostError
  │   ├── OwnerDiedError
  │   └── ObjectReconstructionFailedError
+ ├── ObjectUnreadableError               for now
  ├── ObjectStoreFullError, OutOfDiskError
  ├── GetTimeoutError                     also a TimeoutError
  ├── TaskCancelledError
@@ -196,6 +197,14 @@ class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
     """The object was deleted although a reference was left. Known to scripts for Ray; Aktis never raises it."""
 
 
+class ObjectUnreadableError(AktisError):
+    """The object is there, and its bytes cannot be read now: ``get`` can be called again.
+
+    It lies on a disk, and the system does not give it: the disk does not answer, or the process, or its node, may not open one file
+    more (``ulimit -n``). The message names the file and the cause.
+    """
+
+
 class ObjectStoreFullError(AktisError):
     """The object store has no room left, and neither has the disk that it spills to; the message names the sizes.
 
@@ -322,6 +331,7 @@ _CLASS_OF_CODE: dict[int, type[AktisError]] = {
     20: SerializationError,
     21: RuntimeEnvSetupError,
     22: OutOfMemoryError,
+    24: ObjectUnreadableError,
 }
 _APPLICATION, _ACTOR_DIED, _UNSCHEDULABLE, _OS = 2, 4, 14, 23
 

@@ -11,7 +11,9 @@ use super::{PullTask, RayletLoop};
 use crate::core::event::{Event, PullFailure, StoreEvent};
 use crate::core::keys::{CallId, ReplyTo};
 use crate::io::store::{StoreOutput, StorePort, create_failure, get_failure};
-use crate::transfer::{PullOrder, PullPlace, ReadGrant, ReadPin, ReadStage, Reading, pull};
+use crate::transfer::{
+    HeldBytes, HeldFile, PullOrder, PullPlace, ReadGrant, ReadPin, ReadStage, Reading, pull,
+};
 
 impl RayletLoop {
     /// What the store has to say: frames go to processes, news to the core.
@@ -226,14 +228,23 @@ impl RayletLoop {
             object,
             mailbox: self.mailbox.clone(),
         };
-        let mapped = self.ports.store.map_for_reading(at);
-        let range = mapped.and_then(|(arena, place)| {
-            // SAFETY: RANGE-2 (unchanged-while-read): the store answered the get of this transfer with the place, and
-            // holds it until the pin is dropped.
-            unsafe { SealedRange::new(arena, place.offset, place.len, pin) }
-        });
-        let range = match range {
-            Ok(range) => range,
+        let bytes = match at {
+            BytesAt::Arena(place) => {
+                let arena = self.ports.store.arena();
+                // SAFETY: RANGE-2 (unchanged-while-read): the store answered the get of this transfer with the place, and
+                // holds it until the pin is dropped.
+                let range = unsafe { SealedRange::new(arena, place.offset, place.len, pin) };
+                range.map(HeldBytes::Arena)
+            }
+            BytesAt::File(place) => Ok(HeldBytes::File(HeldFile {
+                path: self.ports.store.file_of(place),
+                offset: place.offset,
+                len: place.len,
+                pin,
+            })),
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
             Err(error) => {
                 let message = format!("object {object} cannot be sent: {}", error.chain());
                 let _ = waiting.send(Err(Failure::of(ErrorCode::Internal, message)));
@@ -249,7 +260,7 @@ impl RayletLoop {
         };
         self.reads.insert(call, reading);
         // A grant that nobody takes is dropped, and so gives the object back.
-        let _ = waiting.send(Ok(ReadGrant { range, reader_lost }));
+        let _ = waiting.send(Ok(ReadGrant { bytes, reader_lost }));
     }
 
     /// The node is gone: what is held for it is held for nobody. One that only was silent asks again.

@@ -24,6 +24,8 @@
 //! [ADR 084]: ../../../docs/adr/084-copies-travel-beside-grpc.md
 
 mod fetch;
+#[cfg(test)]
+mod file_tests;
 mod place;
 mod serve;
 mod streams;
@@ -33,5 +35,5 @@ mod wire;
 
 pub(crate) use fetch::{PullOrder, pull};
 pub(crate) use place::PullPlace;
-pub(crate) use serve::{ReadGrant, ReadPin, ReadStage, Reading, serve};
+pub(crate) use serve::{HeldBytes, HeldFile, ReadGrant, ReadPin, ReadStage, Reading, serve};
 pub(crate) use streams::TransferStreams;

@@ -4,6 +4,7 @@ import gc
 import os
 import pathlib
 import re
+import resource
 import signal
 
 import aktis
@@ -65,6 +66,13 @@ def make(first):
 
 
 @aktis.remote
+def make_and_tell(first, path):
+    with open(path, "a") as told:
+        told.write("made\n")
+    return numbers(first)
+
+
+@aktis.remote
 def total(array):
     return int(array.sum())
 
@@ -106,6 +114,28 @@ def test_spilled_object_is_read_while_views_hold_the_store(small):
     views = [aktis.get(ref, timeout=DEADLINE_S) for ref in refs]
     assert mapped()
     assert all(is_numbers(view, first) for first, view in enumerate(views))
+
+
+def test_object_that_nobody_may_open_is_not_lost_and_is_read_when_it_may_be(small, tmp_path):
+    views = hold_store()
+    told = tmp_path / "told"
+    ref = make_and_tell.remote(100, str(told))
+    assert aktis.wait([ref], timeout=DEADLINE_S, fetch_local=False)[0]
+    assert files(small)
+    holder = Holder.remote()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # First it is the node that may not open the file, then, where another process reads it already, this one.
+    for _ in range(2):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            with pytest.raises(exceptions.ObjectUnreadableError, match=r"spill-\d+\.bin.*ulimit -n"):
+                aktis.get(ref, timeout=DEADLINE_S)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        aktis.get(holder.hold.remote([ref]), timeout=DEADLINE_S)
+    assert is_numbers(aktis.get(ref, timeout=DEADLINE_S), 100)
+    assert told.read_text() == "made\n"
+    del views
 
 
 def test_holder_that_is_killed_holds_neither_memory_nor_disk(small):

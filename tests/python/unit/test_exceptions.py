@@ -216,8 +216,9 @@ def test_only_wanted_errors_are_retried(retry_on, error, expected):
 
 
 def test_every_error_code_has_a_class():
-    for code in range(1, 23):
+    for code in range(1, 25):
         assert isinstance(exceptions._from_failure(code, "text", b"", ""), exceptions.AktisError)
+    assert type(exceptions._from_failure(24, "text", b"", "")) is exceptions.ObjectUnreadableError
     assert isinstance(exceptions._from_failure(999, "newer", b"", ""), exceptions.RuntimeSystemError)
 
 

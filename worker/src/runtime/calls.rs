@@ -340,10 +340,13 @@ impl ReceivedCall {
                 .map(|(index, value)| self.place_result(index, value, &mut payload))
                 .collect::<Result<Vec<_>, _>>()
         });
+        let mut is_retryable = outcome.is_retryable;
         let (results, failure) = match placed {
             Ok(results) => (results, None),
             Err(failure) => {
                 payload = PayloadParts::default();
+                // Another process may read the arguments that this one could not.
+                is_retryable |= failure.code == ErrorCode::ObjectUnreadable;
                 (Vec::new(), Some(failure.to_wire()))
             }
         };
@@ -354,7 +357,7 @@ impl ReceivedCall {
             results,
             failure,
             still_borrowed: self.still_borrowed(),
-            is_retryable: outcome.is_retryable,
+            is_retryable,
             execution_micros: u64::try_from(outcome.execution.as_micros()).unwrap_or(u64::MAX),
             is_worker_exiting: outcome.is_worker_exiting,
             stream_length: outcome.stream_length,

@@ -19,7 +19,7 @@ use aktis_common::fork::DroppedUnseen;
 use aktis_common::ids::{NodeId, ObjectId};
 use aktis_common::marks::{Point, mark};
 use aktis_lane::{Reactor, Urgency, Waiter};
-use aktis_object_store::{ArenaError, ArenaMap, CreatingRange, SealedRange};
+use aktis_object_store::{ArenaError, ArenaMap, CreatingRange, SealedRange, with_patience};
 use aktis_proto::v1 as wire;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -237,14 +237,19 @@ impl StoreClient {
         let written = if reply.file.is_empty() {
             write_object(self.arena()?, reply.offset, &layout)
         } else {
-            let file = ArenaMap::of_new_file(Path::new(&reply.file));
+            let file = with_patience(|| ArenaMap::of_new_file(Path::new(&reply.file)));
             file.and_then(|file| write_object(&file, 0, &layout))
         };
         if let Err(error) = written {
             self.abort_create(object);
-            let error = error.chain();
-            let message = format!("cannot write {size_bytes} bytes into the object store: {error}");
-            return Err(TaskFailure::new(ErrorCode::Internal, message));
+            let message = format!(
+                "cannot write {size_bytes} bytes into the object store: {}",
+                error.chain()
+            );
+            return Err(match error.os_error() {
+                Some(number) => TaskFailure::of_os(number, message),
+                None => TaskFailure::new(ErrorCode::Internal, message),
+            });
         }
         mark(Point::StoreWritten);
         let seal = wire::StoreSeal {
@@ -347,18 +352,20 @@ impl StoreClient {
             store: self.clone(),
             object,
         });
-        let mapped = ArenaMap::of_sealed_file(Path::new(&file.path)).and_then(|arena| {
+        let arena = with_patience(|| ArenaMap::of_sealed_file(Path::new(&file.path)));
+        let mapped = arena.and_then(|arena| {
             // SAFETY: RANGE-2 (unchanged-while-read): as in `pin`; the file stays, too, until the pin is dropped.
             let object = unsafe { SealedRange::new(arena, file.offset, file.size_bytes, pin) }?;
             object.read_in(0..object.len())?;
             Ok(object)
         });
         mapped.map(Bytes::from_owner).map_err(|error| {
+            // Whether its bytes are right the raylet looks anew for the next reader.
             let message = format!(
-                "the object store has no room for this object, and its file cannot be read: {}",
+                "the object store has no room for this object, and its file cannot be read now: {}",
                 error.chain()
             );
-            TaskFailure::new(ErrorCode::ObjectLost, message)
+            TaskFailure::new(ErrorCode::ObjectUnreadable, message)
         })
     }
 

@@ -189,7 +189,9 @@ impl FailedRows {
             _ if call.is_late => "TimeoutError",
             ErrorCode::OutOfMemory => "OutOfMemoryError",
             // Not the rows' fault, whatever was under way.
-            ErrorCode::NodeDied | ErrorCode::ActorUnavailable => return Death::Unexplained,
+            ErrorCode::NodeDied | ErrorCode::ActorUnavailable | ErrorCode::ObjectUnreadable => {
+                return Death::Unexplained;
+            }
             _ => "WorkerCrashedError",
         };
         let rows = self.inputs.entry(under_way.input).or_default();

@@ -59,31 +59,32 @@ impl ObjectTable {
     }
 
     /// Answer to [`StoreEffect::CheckObject`]: the checksum of its bytes. As with a restore, only wrong bytes are lost ones
-    /// (`OBJ-11 (only-corrupt-is-lost)`); but what could not be read once since it was written has no checksum to tell by.
+    /// (`OBJ-11 (only-corrupt-is-lost)`): what cannot be read now stays, with a checksum to tell by or without.
     pub fn object_checked(&mut self, oid: ObjectId, result: Result<u64, RestoreFailure>) {
-        match (self.objects[&oid].residence.clone(), result) {
-            (Residence::FileSealing { file }, Ok(checksum)) => {
+        let slot = match self.objects[&oid].residence {
+            Residence::FileSealing { file } => {
                 self.spill_files.finish(file);
-                let len = self.objects[&oid].size_bytes;
-                self.totals.created_on_disk_bytes += len;
-                let slot = SpillSlot {
+                self.totals.created_on_disk_bytes += self.objects[&oid].size_bytes;
+                SpillSlot {
                     file,
                     file_offset: 0,
-                    len,
-                    checksum,
+                    len: self.objects[&oid].size_bytes,
+                    checksum: None,
+                }
+            }
+            Residence::Checking { slot } => slot,
+            ref residence => panic!("object {oid} was not being checked, but {residence:?}"),
+        };
+        match result {
+            Ok(found) => {
+                let slot = SpillSlot {
+                    checksum: Some(found),
+                    ..slot
                 };
-                self.read_in_file(oid, slot);
+                self.update(oid, |entry| entry.residence = Residence::Disk { slot });
+                self.answer_ready(oid);
             }
-            (
-                Residence::FileSealing { file },
-                Err(RestoreFailure::Corrupt(reason) | RestoreFailure::Unreadable(reason)),
-            ) => {
-                self.lose(oid, reason);
-                self.discard_file(file);
-            }
-            (Residence::Checking { slot }, Ok(_)) => self.read_in_file(oid, slot),
-            (Residence::Checking { slot }, Err(failure)) => self.end_unread(oid, slot, failure),
-            (residence, _) => panic!("object {oid} was not being checked, but {residence:?}"),
+            Err(failure) => self.end_unread(oid, slot, failure),
         }
         self.drop_if_unused(oid);
         self.pump();
@@ -116,16 +117,19 @@ impl ObjectTable {
                 });
                 self.effects.push(StoreEffect::CreateFile { file, len });
             }
-            Residence::RestoreQueued { slot } => {
-                self.update(oid, |entry| entry.residence = Residence::Checking { slot });
-                self.effects.push(StoreEffect::CheckObject {
-                    oid,
-                    place: slot.location(),
-                    checksum: Some(slot.checksum),
-                });
-            }
+            Residence::RestoreQueued { slot } => self.check_in_file(oid, slot),
             ref residence => unreachable!("a waiting request is queued, not {residence:?}"),
         }
+    }
+
+    /// An object is going to be read in its file.
+    pub(super) fn check_in_file(&mut self, oid: ObjectId, slot: SpillSlot) {
+        self.update(oid, |entry| entry.residence = Residence::Checking { slot });
+        self.effects.push(StoreEffect::CheckObject {
+            oid,
+            place: slot.location(),
+            checksum: slot.checksum,
+        });
     }
 
     /// An object is sealed in a file of its own.
@@ -152,11 +156,6 @@ impl ObjectTable {
         let objects = &self.objects;
         let came_after = |other| objects[&other].last_used > created;
         self.queue.put_back(oid, standstill, came_after);
-    }
-
-    fn read_in_file(&mut self, oid: ObjectId, slot: SpillSlot) {
-        self.update(oid, |entry| entry.residence = Residence::Disk { slot });
-        self.answer_ready(oid);
     }
 }
 

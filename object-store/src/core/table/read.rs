@@ -126,6 +126,10 @@ impl ObjectTable {
         let slot = self.objects[&oid]
             .slot()
             .expect("an object on disk has a slot");
+        if slot.checksum.is_none() {
+            // Before it has been read once nothing tells whether what comes back into memory is right.
+            return self.check_in_file(oid, slot);
+        }
         let size_bytes = self.objects[&oid].size_bytes;
         if !self.queue.has_restores()
             && let RoomSearch::Placed(extent) = self.place(size_bytes)

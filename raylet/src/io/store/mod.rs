@@ -7,15 +7,16 @@ mod copies;
 mod late;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{InvalidId, NodeId, ObjectId, WorkerId};
 use aktis_object_store::{
-    ArenaError, ArenaHandle, ArenaMap, BytesAt, ClientId, CreateAnswer, CreateError, GetAnswer,
-    GetError, IoDone, NodeStore, ObjectLocation, StoreConfig, StoreOpenError, StoreReply,
-    StoreStats,
+    ArenaError, ArenaHandle, ArenaMap, BytesAt, ClientId, CreateAnswer, CreateError, FileLocation,
+    GetAnswer, GetError, IoDone, NodeStore, ObjectLocation, StoreConfig, StoreOpenError,
+    StoreReply, StoreStats,
 };
 use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::{
@@ -118,12 +119,14 @@ impl StorePort {
         self.store.map_for_writing(at)
     }
 
-    /// What a copy that goes out is read from.
-    pub(crate) fn map_for_reading(
-        &self,
-        at: BytesAt,
-    ) -> Result<(ArenaMap, ObjectLocation), ArenaError> {
-        self.store.map_for_reading(at)
+    /// What a copy that goes out is read from, if it lies in memory.
+    pub(crate) fn arena(&self) -> ArenaMap {
+        self.store.map().clone()
+    }
+
+    /// The file of one that does not.
+    pub(crate) fn file_of(&self, place: FileLocation) -> PathBuf {
+        self.store.file_of(place)
     }
 
     /// Figures of the store.
@@ -449,8 +452,7 @@ pub(crate) fn create_failure(error: &CreateError) -> Failure {
 pub(crate) fn get_failure(error: &GetError) -> Failure {
     let code = match error {
         GetError::Lost { .. } | GetError::Freed { .. } => ErrorCode::ObjectLost,
-        // Its bytes are kept; the text says so.
-        GetError::Unreadable { .. } => ErrorCode::ObjectLost,
+        GetError::Unreadable { .. } => ErrorCode::ObjectUnreadable,
     };
     Failure::of(code, error.to_string())
 }

@@ -165,7 +165,7 @@ fn slot(file: SpillFileId, len: u64) -> SpillSlot {
         file,
         file_offset: 0,
         len,
-        checksum: 0,
+        checksum: Some(0),
     }
 }
 

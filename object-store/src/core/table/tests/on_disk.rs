@@ -370,8 +370,9 @@ fn file_with_wrong_bytes_is_lost_and_one_that_cannot_be_read_is_kept() {
     );
 }
 
+/// OBJ-11 (only-corrupt-is-lost): a lack of descriptors says nothing of the bytes.
 #[test]
-fn object_that_cannot_be_read_after_it_was_written_on_the_disk_is_lost() {
+fn object_that_cannot_be_read_after_it_was_written_on_the_disk_is_kept() {
     let mut fixture = Fixture::held(|_| {});
     fixture.create_on_disk(2, 600 * KB);
     assert_eq!(fixture.get(2), Ok(GetAnswer::Pending));
@@ -380,11 +381,49 @@ fn object_that_cannot_be_read_after_it_was_written_on_the_disk_is_lost() {
         fixture.io()[..],
         [StoreEffect::CheckObject { checksum: None, .. }]
     ));
-    let failure = RestoreFailure::Unreadable("input/output error".to_owned());
+    let reason = "too many open files".to_owned();
+    let failure = RestoreFailure::Unreadable(reason.clone());
+    fixture.table.object_checked(oid(2), Err(failure));
+    let unreadable = StoreReply::Got {
+        client: B,
+        oid: oid(2),
+        result: Err(GetError::Unreadable {
+            oid: oid(2),
+            reason,
+        }),
+    };
+    assert_eq!(fixture.replies(), [unreadable]);
+    assert_eq!(fixture.state(2), Some(ObjectState::Spilled));
+    // Whoever asks next has it read, though there is room in memory: its checksum is still to be taken.
+    fixture.table.release(B, oid(1)).unwrap();
+    fixture.table.free(oid(1));
+    assert_eq!(fixture.get(2), Ok(GetAnswer::Restoring));
+    assert!(matches!(
+        fixture.io()[..],
+        [StoreEffect::CheckObject { checksum: None, .. }]
+    ));
+    fixture.table.object_checked(oid(2), Ok(77));
+    fixture.table.release(B, oid(2)).unwrap();
+    // From then on it is an object on the disk as any other.
+    assert_eq!(fixture.get(2), Ok(GetAnswer::Restoring));
+    assert!(matches!(
+        fixture.io()[..],
+        [StoreEffect::RestoreObject { slot, .. }] if slot.checksum == Some(77)
+    ));
+}
+
+#[test]
+fn file_that_is_cut_before_it_was_read_is_lost() {
+    let mut fixture = Fixture::held(|_| {});
+    fixture.create_on_disk(2, 600 * KB);
+    assert_eq!(fixture.get(2), Ok(GetAnswer::Pending));
+    fixture.table.seal(A, oid(2)).unwrap();
+    fixture.io();
+    let failure = RestoreFailure::Corrupt("it is shorter".to_owned());
     fixture.table.object_checked(oid(2), Err(failure));
     let lost = GetError::Lost {
         oid: oid(2),
-        reason: "input/output error".to_owned(),
+        reason: "it is shorter".to_owned(),
     };
     assert!(matches!(
         &fixture.replies()[..],
