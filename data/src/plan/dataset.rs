@@ -25,7 +25,9 @@ use crate::sources::{
     self, BlocksTable, FilesTable, ParquetTable, RangeTable, SourceBlock, TasksTable,
 };
 use crate::stats::ExecutionStats;
-use crate::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files, read_footers};
+use crate::storage::{
+    DataFile, PathColumns, ReadOptions, StoreSpec, find_paths, read_footers, read_footers_here,
+};
 
 /// The name of every source in its plan.
 const SOURCE_NAME: &str = "source";
@@ -43,14 +45,16 @@ impl Dataset {
         Self::read_parquet_with(paths, &ReadOptions::default())
     }
 
-    /// The rows of Parquet files; see [`find_files`] for what a path may be. `options` say which files of a folder are
+    /// The rows of Parquet files; see [`find_files`](crate::storage::find_files) for what a path may be. `options` say which files of a folder are
     /// read and what their paths add to their columns.
     ///
     /// Reads the footers of all files. Where their columns differ, the dataset has the columns of all of them, by name,
     /// each of a type that all values fit into; what a file does not have is null.
     pub fn read_parquet_with(paths: &[String], options: &ReadOptions) -> Result<Self, PlanError> {
-        let files = find_files("read_parquet()", paths, options)?;
-        Self::read_parquet_in(StoreSpec::default(), &files, options.told)
+        let files = find_paths("read_parquet()", paths, options)?;
+        let files = read_footers_here(&files)?;
+        let table = ParquetTable::new(StoreSpec::default(), files, options.told)?;
+        Self::scan(Arc::new(table))
     }
 
     /// The rows of Parquet files that were found in a store, as [`read_parquet_with`](Self::read_parquet_with).

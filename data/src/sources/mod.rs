@@ -43,6 +43,7 @@ use crate::digest::Digest;
 use crate::ledger::Trait;
 use crate::operators::stream::BatchStream;
 use crate::registered::Registered;
+use crate::storage::in_order;
 
 /// All sources.
 static KINDS: [SourceKind; 5] = [
@@ -106,17 +107,22 @@ pub(crate) trait Source: Send + Sync {
 
 /// Files by path, length and the time of their last change, if they are here.
 fn identity_of_files<'a>(files: impl Iterator<Item = (&'a str, u64)>) -> Result<Trait, String> {
-    let (mut digest, mut count, mut bytes) = (Digest::new(), 0_u64, 0);
-    for (path, length) in files {
-        let changed = std::fs::metadata(path).and_then(|described| described.modified());
-        let Ok(changed) = changed else {
-            return Err(format!("nobody can tell when {path} was changed last"));
-        };
-        digest.add(path);
-        digest.add(&(length, Some(changed)));
-        count += 1;
+    let files: Vec<(&str, u64)> = files.collect();
+    let changed = in_order(
+        &files,
+        || (),
+        |(), (path, _)| {
+            let changed = std::fs::metadata(path).and_then(|described| described.modified());
+            changed.map_err(|_| format!("nobody can tell when {path} was changed last"))
+        },
+    )?;
+    let (mut digest, mut bytes) = (Digest::new(), 0);
+    for ((path, length), changed) in files.iter().zip(changed) {
+        digest.add(*path);
+        digest.add(&(*length, Some(changed)));
         bytes += length;
     }
+    let count = files.len();
     let value = format!("{count} files of {bytes} bytes, {}", digest.text());
     Ok(Trait::new("the files that are read", value))
 }

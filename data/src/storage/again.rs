@@ -4,8 +4,6 @@ use std::error::Error;
 use std::thread;
 use std::time::Duration;
 
-use object_store::Result;
-
 use crate::operators::chance::mixed;
 use crate::os_error;
 
@@ -19,7 +17,10 @@ const MAY_PASS: [i32; 11] = [4, 5, 11, 16, 100, 101, 104, 110, 112, 113, 116];
 
 /// Whether a read that ended so, after so many tries, is to be tried once more: now, a pause later. The thread of a reader waits for
 /// its file anyway.
-pub(super) fn is_worth_another<T>(outcome: &Result<T>, tries: u32) -> bool {
+pub(super) fn is_worth_another<T, E>(outcome: &Result<T, E>, tries: u32) -> bool
+where
+    E: Error + 'static,
+{
     let Err(error) = outcome else { return false };
     let Some(pause) = pause_after(error, tries) else {
         return false;

@@ -1,6 +1,8 @@
 //! Parquet footers: schema and row groups of files, without their data.
 
+use std::fs::File;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -10,18 +12,24 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::async_reader::MetadataFetch;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{
+    ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+};
+use parquet::schema::types::SchemaDescPtr;
 
 use super::Store;
+use super::again::is_worth_another;
+use super::in_order::in_order;
 use super::locate::DataFile;
 use crate::error::PlanError;
 use crate::os_error;
 use crate::panics::text_of;
 
-/// How many footers are read at once.
+/// How many footers of files that are far are read at once.
 const CONCURRENT_FOOTERS: usize = 32;
 /// How much of a file's end is read first: most footers fit.
 const FOOTER_HINT_BYTES: usize = 64 << 10;
@@ -53,7 +61,40 @@ impl FileFooter {
     }
 }
 
-/// Reads the footers of `files`, in the same order. Blocks.
+/// Reads the footers of local files, in the same order.
+pub(crate) fn read_footers_here(paths: &[String]) -> Result<Vec<FileFooter>, PlanError> {
+    in_order(
+        paths,
+        || None,
+        |last, path| {
+            let mut tries = 0;
+            let read = loop {
+                let outcome = read_here(path);
+                tries += 1;
+                if !is_worth_another(&outcome, tries) {
+                    break outcome;
+                }
+            };
+            let (size_bytes, metadata) = read.map_err(|error| invalid(path, &error))?;
+            let file = DataFile {
+                path: path.clone(),
+                size_bytes,
+            };
+            footer_of(file, metadata, last)
+        },
+    )
+}
+
+/// The file's length, and its footer.
+fn read_here(path: &str) -> Result<(u64, ParquetMetaData), ParquetError> {
+    let file = File::open(path)?;
+    let size_bytes = file.metadata()?.len();
+    let footer = reader().load_and_finish(FetchHere(file), size_bytes);
+    // Nothing in it ever waits.
+    Ok((size_bytes, futures::executor::block_on(footer)?))
+}
+
+/// Reads the footers of files in a store, in the same order. Blocks.
 pub(crate) fn read_footers(
     store: &Store,
     files: &[DataFile],
@@ -61,42 +102,68 @@ pub(crate) fn read_footers(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|error| PlanError::storage("footers", &error))?;
-    let footers = futures::stream::iter(files.to_vec())
-        .map(|file| read_footer(store.clone(), file))
-        .buffered(CONCURRENT_FOOTERS)
-        .try_collect();
-    runtime.block_on(footers)
+    let mut read = futures::stream::iter(files)
+        .map(async |file| Ok((file.clone(), read_there(store, file).await?)))
+        .buffered(CONCURRENT_FOOTERS);
+    runtime.block_on(async {
+        let (mut footers, mut last) = (Vec::with_capacity(files.len()), None);
+        while let Some((file, metadata)) = read.try_next().await? {
+            footers.push(footer_of(file, metadata, &mut last)?);
+        }
+        Ok(footers)
+    })
 }
 
-async fn read_footer(store: Store, file: DataFile) -> Result<FileFooter, PlanError> {
-    let invalid = |error: &ParquetError| match (store.take_refused(), os_error::number(error)) {
-        (Some(refused), _) => PlanError::Refused(refused),
-        (None, Some(_)) => PlanError::storage(&file.path, error),
-        (None, None) => PlanError::InvalidParquet {
-            path: file.path.clone(),
-            detail: error.to_string(),
-        },
-    };
+async fn read_there(store: &Store, file: &DataFile) -> Result<ParquetMetaData, PlanError> {
     let fetch = FetchFrom {
         store: store.objects(),
-        location: store.location(&file)?,
+        location: store.location(file)?,
     };
-    let metadata = ParquetMetaDataReader::new()
+    let read = reader().load_and_finish(fetch, file.size_bytes).await;
+    read.map_err(|error| match store.take_refused() {
+        Some(refused) => PlanError::Refused(refused),
+        None => invalid(&file.path, &error),
+    })
+}
+
+fn invalid(path: &str, error: &ParquetError) -> PlanError {
+    match os_error::number(error) {
+        Some(_) => PlanError::storage(path, error),
+        None => PlanError::InvalidParquet {
+            path: path.to_owned(),
+            detail: error.to_string(),
+        },
+    }
+}
+
+/// Reads no statistics: plans are made without them, and workers read them with the rows.
+fn reader() -> ParquetMetaDataReader {
+    let options = ParquetMetaDataOptions::new()
+        .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
+        .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
+        .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+    ParquetMetaDataReader::new()
+        .with_metadata_options(Some(options))
         .with_prefetch_hint(Some(FOOTER_HINT_BYTES))
-        .load_and_finish(fetch, file.size_bytes)
-        .await
-        .map_err(|error| invalid(&error))?;
-    let metadata = columns_of(Arc::new(metadata), &file.path)?;
-    let row_groups = metadata
-        .metadata()
-        .row_groups()
-        .iter()
-        .map(|group| RowGroupInfo {
-            rows: u64::try_from(group.num_rows()).unwrap_or(0),
-            bytes: u64::try_from(group.total_byte_size()).unwrap_or(0),
-        });
+}
+
+fn footer_of(
+    file: DataFile,
+    metadata: ParquetMetaData,
+    last: &mut Option<KnownColumns>,
+) -> Result<FileFooter, PlanError> {
+    let row_groups = metadata.row_groups().iter().map(|group| RowGroupInfo {
+        rows: u64::try_from(group.num_rows()).unwrap_or(0),
+        bytes: u64::try_from(group.total_byte_size()).unwrap_or(0),
+    });
     let row_groups = row_groups.collect();
-    let schema = Arc::new(Schema::new(metadata.schema().fields().clone()));
+    let schema = match last.as_ref().and_then(|last| last.of(&metadata)) {
+        Some(schema) => schema,
+        None => {
+            let known = KnownColumns::read(metadata, &file.path)?;
+            Arc::clone(&last.insert(known).schema)
+        }
+    };
     Ok(FileFooter {
         file,
         schema,
@@ -104,22 +171,62 @@ async fn read_footer(store: Store, file: DataFile) -> Result<FileFooter, PlanErr
     })
 }
 
-/// Reads the columns. The reader of the Arrow schema that writers embed panics at types that it has never heard of.
-fn columns_of(
-    metadata: Arc<ParquetMetaData>,
-    path: &str,
-) -> Result<ArrowReaderMetadata, PlanError> {
-    let unknown = |detail: String| PlanError::UnknownTypes {
-        path: path.to_owned(),
-        detail,
-    };
-    let read = || ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new());
-    let read = catch_unwind(AssertUnwindSafe(read));
-    read.map_err(|panic| unknown(text_of(panic.as_ref()).to_owned()))?
-        .map_err(|error| unknown(error.to_string()))
+/// The columns of a file, and what in its footer says them: those of the next one are mostly the same.
+struct KnownColumns {
+    described: SchemaDescPtr,
+    arrow: Option<String>,
+    schema: SchemaRef,
 }
 
-/// Ranges of one file.
+impl KnownColumns {
+    /// Reads the columns. The reader of the Arrow schema that writers embed panics at types that it has never heard of.
+    fn read(metadata: ParquetMetaData, path: &str) -> Result<Self, PlanError> {
+        let unknown = |detail: String| PlanError::UnknownTypes {
+            path: path.to_owned(),
+            detail,
+        };
+        let described = metadata.file_metadata().schema_descr_ptr();
+        let arrow = arrow_schema(&metadata).map(str::to_owned);
+        let read = || ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
+        let read = catch_unwind(AssertUnwindSafe(read));
+        let read = read
+            .map_err(|panic| unknown(text_of(panic.as_ref()).to_owned()))?
+            .map_err(|error| unknown(error.to_string()))?;
+        Ok(Self {
+            described,
+            arrow,
+            schema: Arc::new(Schema::new(read.schema().fields().clone())),
+        })
+    }
+
+    /// The columns of another file, if its footer says the same.
+    fn of(&self, metadata: &ParquetMetaData) -> Option<SchemaRef> {
+        let is_same = metadata.file_metadata().schema_descr_ptr() == self.described
+            && arrow_schema(metadata) == self.arrow.as_deref();
+        is_same.then(|| Arc::clone(&self.schema))
+    }
+}
+
+/// The Arrow schema that the file's writer has embedded.
+fn arrow_schema(metadata: &ParquetMetaData) -> Option<&str> {
+    let said = metadata.file_metadata().key_value_metadata()?.iter().rev();
+    let mut said = said.filter(|said| said.key == ARROW_SCHEMA_META_KEY);
+    said.find_map(|said| said.value.as_deref())
+}
+
+/// Ranges of a local file.
+struct FetchHere(File);
+
+impl MetadataFetch for FetchHere {
+    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        let length = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; length];
+        let read = self.0.read_exact_at(&mut bytes, range.start);
+        futures::future::ready(read.map(|()| bytes.into()).map_err(ParquetError::from)).boxed()
+    }
+}
+
+/// Ranges of a file in a store.
 struct FetchFrom {
     store: Arc<dyn ObjectStore>,
     location: Path,
@@ -131,5 +238,49 @@ impl MetadataFetch for FetchFrom {
             .get_range(&self.location, range)
             .map_err(|error| ParquetError::External(Box::new(error)))
             .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, LargeStringArray, RecordBatch, StringArray};
+    use arrow::datatypes::DataType;
+    use parquet::arrow::ArrowWriter;
+
+    use super::*;
+
+    #[test]
+    fn columns_are_those_of_each_file_also_where_only_the_embedded_schema_tells() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let kinds: [ArrayRef; 3] = [
+            Arc::new(StringArray::from(vec!["a", "b"])),
+            Arc::new(LargeStringArray::from(vec!["a", "b"])),
+            Arc::new(Int64Array::from(vec![1, 2])),
+        ];
+        let kind_of = |number: usize| &kinds[(number / 10) % kinds.len()];
+        let mut paths = Vec::new();
+        for number in 0..200 {
+            let batch = RecordBatch::try_from_iter([("x", Arc::clone(kind_of(number)))]);
+            let batch = batch.expect("of one length");
+            let path = folder.path().join(format!("{number:03}.parquet"));
+            let file = std::fs::File::create(&path).expect("creates");
+            let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("begins");
+            writer.write(&batch).expect("writes");
+            writer.close().expect("ends");
+            paths.push(path.display().to_string());
+        }
+        let footers = read_footers_here(&paths).expect("reads");
+        for (number, footer) in footers.iter().enumerate() {
+            let kind: &DataType = kind_of(number).data_type();
+            assert_eq!(footer.schema.field(0).data_type(), kind, "file {number}");
+            assert_eq!((&footer.file.path, footer.rows()), (&paths[number], 2));
+        }
+        std::fs::write(&paths[150], b"PAR1 it is not").expect("writes");
+        std::fs::remove_file(&paths[190]).expect("removes");
+        let error = read_footers_here(&paths).expect_err("one of them is damaged");
+        assert!(
+            matches!(&error, PlanError::InvalidParquet { path, .. } if *path == paths[150]),
+            "{error}"
+        );
     }
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Component, Path as FilePath, PathBuf};
 
-use futures::TryStreamExt;
-use object_store::ObjectMeta;
 use object_store::path::Path;
 
-use super::{PathColumns, local_store};
+use super::PathColumns;
+use super::in_order::in_order;
+use super::walk::files_below;
 use crate::error::PlanError;
 
 /// The endings of Parquet files, in any case.
@@ -84,6 +84,29 @@ pub fn find_files(
     paths: &[String],
     options: &ReadOptions,
 ) -> Result<Vec<DataFile>, PlanError> {
+    let found = find_paths(operation, paths, options)?;
+    let files = in_order(
+        &found,
+        || (),
+        |(), path| match std::fs::metadata(path) {
+            Ok(described) => Ok(Some(DataFile {
+                path: path.clone(),
+                size_bytes: described.len(),
+            })),
+            // It has gone away since.
+            Err(error) if is_absence(&error) => Ok(None),
+            Err(error) => Err(PlanError::storage(path, &error)),
+        },
+    )?;
+    Ok(files.into_iter().flatten().collect())
+}
+
+/// The same, without their lengths.
+pub(crate) fn find_paths(
+    operation: &str,
+    paths: &[String],
+    options: &ReadOptions,
+) -> Result<Vec<String>, PlanError> {
     if paths.is_empty() {
         return Err(PlanError::InvalidArgument(format!(
             "{operation} needs at least one path"
@@ -105,7 +128,7 @@ pub fn find_files(
     }
 }
 
-fn find_one(text: &str, options: &ReadOptions) -> Result<Vec<DataFile>, PlanError> {
+fn find_one(text: &str, options: &ReadOptions) -> Result<Vec<String>, PlanError> {
     let path = local_path(text)?;
     let found = match std::fs::metadata(&path) {
         Ok(found) => Some(found),
@@ -113,7 +136,7 @@ fn find_one(text: &str, options: &ReadOptions) -> Result<Vec<DataFile>, PlanErro
         Err(error) => return Err(PlanError::storage(text, &error)),
     };
     if found.as_ref().is_some_and(std::fs::Metadata::is_file) {
-        return Ok(vec![data_file(&path)?]);
+        return Ok(vec![path.display().to_string()]);
     }
     if found.is_some_and(|found| found.is_dir()) {
         return non_empty(text, options, list_folder(&path, options)?);
@@ -136,8 +159,8 @@ fn is_absence(error: &std::io::Error) -> bool {
 fn non_empty(
     text: &str,
     options: &ReadOptions,
-    files: Vec<DataFile>,
-) -> Result<Vec<DataFile>, PlanError> {
+    files: Vec<String>,
+) -> Result<Vec<String>, PlanError> {
     if files.is_empty() {
         return Err(PlanError::NoFiles {
             path: text.to_owned(),
@@ -208,45 +231,23 @@ pub fn local_folder(text: &str) -> Result<PathBuf, PlanError> {
     local_path(text)
 }
 
-fn list_folder(folder: &FilePath, options: &ReadOptions) -> Result<Vec<DataFile>, PlanError> {
-    let text = folder.display().to_string();
-    let prefix =
-        Path::from_absolute_path(folder).map_err(|error| PlanError::storage(&text, &error))?;
-    let listed: Vec<ObjectMeta> =
-        futures::executor::block_on(local_store().list(Some(&prefix)).try_collect())
-            .map_err(|error| PlanError::storage(&text, &error))?;
-    let mut files: Vec<DataFile> = listed
-        .into_iter()
-        .filter(|meta| is_data_path(&meta.location, &prefix, options))
-        .map(|meta| DataFile {
-            path: object_store::local::LocalFileSystem::new()
-                .path_to_filesystem(&meta.location)
-                .map_or_else(
-                    |_| format!("/{}", meta.location),
-                    |path| path.display().to_string(),
-                ),
-            size_bytes: meta.size,
-        })
-        .collect();
-    files.sort();
-    Ok(files)
+fn list_folder(folder: &FilePath, options: &ReadOptions) -> Result<Vec<String>, PlanError> {
+    files_below(folder, &|name| {
+        options.takes(name) && !is_half_written(name)
+    })
 }
 
-/// Whether a listed file is data: hidden and temporary files and folders are not.
-fn is_data_path(location: &Path, folder: &Path, options: &ReadOptions) -> bool {
-    let Some(mut parts) = location.prefix_match(folder) else {
-        return false;
-    };
-    let is_visible =
-        parts.all(|part| !part.as_ref().starts_with('.') && !part.as_ref().starts_with('_'));
-    is_visible && location.filename().is_some_and(|name| options.takes(name))
+/// Whether the store that files are read from takes a name for that of a file that it has not finished: `a.parquet#1`.
+fn is_half_written(name: &str) -> bool {
+    let suffix = name.split_once('#').map_or("", |(_, suffix)| suffix);
+    !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn expand_pattern(
     text: &str,
     pattern: &FilePath,
     options: &ReadOptions,
-) -> Result<Vec<DataFile>, PlanError> {
+) -> Result<Vec<String>, PlanError> {
     let paths = glob::glob(&pattern.to_string_lossy()).map_err(|error| {
         PlanError::InvalidArgument(format!("the pattern {text:?} cannot be read: {error}"))
     })?;
@@ -269,22 +270,15 @@ fn expand_pattern(
         if !asks_for_hidden && is_hidden(&path) {
             continue;
         }
-        if path.is_dir() {
+        let text = path.display().to_string();
+        let found = std::fs::metadata(&path).map_err(|error| PlanError::storage(&text, &error))?;
+        if found.is_dir() {
             files.extend(list_folder(&path, options)?);
         } else {
-            files.push(data_file(&path)?);
+            files.push(text);
         }
     }
     Ok(files)
-}
-
-fn data_file(path: &FilePath) -> Result<DataFile, PlanError> {
-    let text = path.display().to_string();
-    let metadata = std::fs::metadata(path).map_err(|error| PlanError::storage(&text, &error))?;
-    Ok(DataFile {
-        path: text,
-        size_bytes: metadata.len(),
-    })
 }
 
 #[cfg(test)]

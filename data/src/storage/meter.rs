@@ -1,4 +1,4 @@
-//! An object store that counts what is read from it.
+//! An object store that counts what is read from it, and reads small files once.
 
 use std::fmt;
 use std::ops::Range;
@@ -15,14 +15,16 @@ use object_store::{
 };
 
 use super::again::is_worth_another;
+use super::kept::KeptFiles;
 
-/// Counts the bytes of every read; passes everything on to another store.
+/// Counts the bytes of every read; what is left of small files beside their footers comes along with these; passes everything on to another store.
 #[derive(Debug)]
 pub(crate) struct MeteredStore {
     inner: Arc<dyn ObjectStore>,
     /// Whether reads that fail may be tried again: those of other stores than local ones were.
     is_patient: bool,
     bytes_read: AtomicU64,
+    kept: KeptFiles,
 }
 
 impl MeteredStore {
@@ -32,6 +34,7 @@ impl MeteredStore {
             inner,
             is_patient: false,
             bytes_read: AtomicU64::new(0),
+            kept: KeptFiles::default(),
         }
     }
 
@@ -93,6 +96,9 @@ impl ObjectStore for MeteredStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        if let Some(parts) = self.kept.parts(location, ranges) {
+            return Ok(parts);
+        }
         let mut tries = 0;
         loop {
             let outcome = self.inner.get_ranges(location, ranges).await;
@@ -102,6 +108,7 @@ impl ObjectStore for MeteredStore {
             }
             let parts = outcome?;
             self.count(parts.iter().map(|part| part.len() as u64).sum());
+            self.kept.keep(location, ranges, &parts);
             return Ok(parts);
         }
     }
@@ -123,5 +130,47 @@ impl ObjectStore for MeteredStore {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    async fn of_files(files: &[(&Path, usize)]) -> (MeteredStore, Arc<InMemory>) {
+        let inner = Arc::new(InMemory::new());
+        for (location, bytes) in files {
+            let content: Vec<u8> = (0..*bytes).map(|number| (number % 251) as u8).collect();
+            let put = inner.put(location, content.into()).await;
+            put.expect("has room");
+        }
+        (MeteredStore::new(Arc::clone(&inner) as _), inner)
+    }
+
+    #[tokio::test]
+    async fn small_file_is_read_once_and_counted_once() {
+        let (small, large) = (Path::from("small"), Path::from("large"));
+        let (store, inner) = of_files(&[(&small, 1000), (&large, 100_000)]).await;
+        let ends = [(&small, 0..1000), (&large, 40_000..100_000)];
+        for (location, end) in ends {
+            store.get_ranges(location, &[end]).await.expect("reads");
+        }
+        assert_eq!(store.bytes_read(), 61_000);
+        inner.delete(&small).await.expect("is there");
+        let parts = store.get_ranges(&small, &[2..4, 252..255]).await;
+        assert_eq!(parts.expect("came along"), [vec![2, 3], vec![1, 2, 3]]);
+        assert_eq!(store.bytes_read(), 61_000);
+        let alone = |range: Range<u64>| std::iter::once(range).collect::<Vec<_>>();
+        let rest = store
+            .get_ranges(&large, &alone(10..20))
+            .await
+            .expect("reads");
+        assert_eq!((rest[0].len(), store.bytes_read()), (10, 61_010));
+        inner.delete(&large).await.expect("is there");
+        let gone = store.get_ranges(&large, &alone(50_000..50_001)).await;
+        assert!(gone.is_err(), "only the end of it was read: {gone:?}");
     }
 }

@@ -4,27 +4,23 @@
 mod again;
 mod footer;
 mod hive;
+mod in_order;
+mod kept;
+mod local;
 mod locate;
 mod meter;
 mod remote;
 mod store;
+mod walk;
 
-pub(crate) use footer::read_footers;
 pub use footer::{FileFooter, RowGroupInfo};
+pub(crate) use footer::{read_footers, read_footers_here};
 pub use hive::PathColumns;
 pub(crate) use hive::hive_folder;
+pub(crate) use in_order::in_order;
+pub(crate) use locate::find_paths;
 pub use locate::{DataFile, ReadOptions, find_files, local_folder};
 pub(crate) use meter::MeteredStore;
 pub use remote::{Published, RemoteFiles, StoreRefusal, Transfer};
 pub(crate) use store::Store;
 pub use store::StoreSpec;
-
-use std::sync::Arc;
-
-use object_store::ObjectStore;
-use object_store::local::LocalFileSystem;
-
-/// The store of local files, rooted at `/`.
-fn local_store() -> Arc<dyn ObjectStore> {
-    Arc::new(LocalFileSystem::new())
-}

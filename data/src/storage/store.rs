@@ -7,9 +7,10 @@ use bytes::Bytes;
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use super::local::LocalFiles;
 use super::locate::DataFile;
 use super::remote::RemoteStore;
-use super::{MeteredStore, RemoteFiles, StoreRefusal, local_store};
+use super::{MeteredStore, RemoteFiles, StoreRefusal};
 use crate::error::PlanError;
 use crate::operators::udf;
 
@@ -29,7 +30,7 @@ impl StoreSpec {
     /// Makes it ready for reading.
     pub(crate) fn open(&self) -> Result<Store, TaskFailure> {
         if self.definition.is_empty() {
-            let store = Arc::new(MeteredStore::new(local_store()).patient());
+            let store = Arc::new(MeteredStore::new(Arc::new(LocalFiles::default())).patient());
             return Ok(Store {
                 store,
                 remote: None,

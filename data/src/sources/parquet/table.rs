@@ -149,7 +149,14 @@ impl ParquetTable {
     /// What paths tell and the files do not.
     fn partitions_beside(&self, schema: &Schema) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
+        let mut last_folder = None;
         for file in &self.files {
+            // What the paths in one folder tell are the same columns.
+            let folder = file.file.path.rsplit_once('/').map(|(folder, _)| folder);
+            if folder.is_some() && folder == last_folder {
+                continue;
+            }
+            last_folder = folder;
             for (name, _) in self.told.of(&file.file.path) {
                 if schema.field_with_name(&name).is_err() && !names.contains(&name) {
                     names.push(name);
