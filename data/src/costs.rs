@@ -197,7 +197,13 @@ mod tests {
             ..operator(1, true)
         };
         let mut stats = stats(vec![last]);
-        stats.outputs = vec![OutputStats { rows: 40 }, OutputStats::default()];
+        stats.outputs = vec![
+            OutputStats {
+                rows: 40,
+                rows_before: 0,
+            },
+            OutputStats::default(),
+        ];
         stats.delivered_rows = 5;
         stats.began -= Duration::from_secs(3);
         let record = stats.cost_record();

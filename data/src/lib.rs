@@ -75,7 +75,10 @@ mod wire;
 
 pub use error::{PlanError, PlanErrorKind};
 pub use executor::{ExecuteError, Execution, ExecutionOptions, LetterBlock, LettersFolder, Next};
-pub use ledger::{JobIdentity, PreparedFolder, Request, Resume, SaveMode, Trait, prepare_folder};
+pub use ledger::{
+    JobIdentity, OneOfSeveral, PreparedFolder, Request, Resume, SaveMode, Trait, has_unfinished,
+    prepare_folder,
+};
 pub use plan::Dataset;
 pub use sinks::{
     FarOutput, FileNames, FilesOutput, Named, ParquetOutput, ParquetWriting, Sink, SortedBy,

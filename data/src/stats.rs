@@ -286,6 +286,8 @@ pub struct ExecutionStats {
 pub struct OutputStats {
     /// Rows that its sink took, of inputs that are used up: those of attempts whose workers died do not count.
     pub rows: u64,
+    /// Those that runs before this one have written, which goes on with their job.
+    pub rows_before: u64,
 }
 
 /// A file that was written.
@@ -346,9 +348,10 @@ impl ExecutionStats {
             .extend(report.files.iter().cloned().map(Into::into));
     }
 
-    /// Rows that the sink of an output took.
+    /// Rows that the sink of an output took, in this run and in those that it goes on with.
     pub fn rows_sunk(&self, output: usize) -> u64 {
-        self.outputs.get(output).map_or(0, |output| output.rows)
+        let rows = |output: &OutputStats| output.rows + output.rows_before;
+        self.outputs.get(output).map_or(0, rows)
     }
 
     /// Rows that came out so far, of all outputs: each once, whatever has died.

@@ -56,9 +56,9 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
         share,
         mut outputs,
     } = launch;
-    let left = outputs.only_folder().map(FolderOutput::left);
+    let left = outputs.keeper().map(FolderOutput::left);
     let next_attempt = left.map_or(0, |left| left.next_attempt);
-    let journals = journals(&job, outputs.only_folder());
+    let journals = journals(&job, outputs.keeper());
     let (messages, inbox) = channel();
     let (delivered, outbox) = channel();
     pool.answer_to(answers_to(messages.clone()));
@@ -69,12 +69,7 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
     let letters = Arc::new(Mutex::new(DeadLetters::default()));
     let mut expectations = Expectations::new(&job, rows_of_all(&splits));
     expectations.take_up(left.map_or(&[], |left| &left.judged));
-    let failed_rows = failed_rows(
-        &job,
-        all_rows,
-        pool.note_prefix(),
-        outputs.only_folder_mut(),
-    );
+    let failed_rows = failed_rows(&job, all_rows, pool.note_prefix(), outputs.keeper_mut());
     let held = Arc::clone(share.held());
     let execution = ExecutionLoop {
         share,

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::failed_rows::{LetterBlock, read_by_step};
 use super::pool::BlockReader;
 use crate::graph::{JobPlan, PlannedOutput};
-use crate::ledger::{FolderOutput, JudgedRows, LeftOut, close_together};
+use crate::ledger::{DonePart, FolderOutput, JudgedRows, LeftOut, close_together};
 use crate::sinks::write_letters;
 use crate::stage_worker::SeenColumns;
 use crate::wire::spec::WrittenFile;
@@ -33,15 +33,15 @@ pub(crate) struct RunningOutput {
     stages: BTreeSet<usize>,
 }
 
+/// The folder of an output, and the one for rows that were put aside on their way.
+pub(crate) type BegunOutput = (Option<FolderOutput>, Option<FolderOutput>);
+
 /// All of them, in the order of the job.
 pub(crate) struct JobOutputs(pub(crate) Vec<RunningOutput>);
 
 impl JobOutputs {
     /// Those of `job`: for each its folder, and the one for rows that were put aside.
-    pub(crate) fn new(
-        job: &JobPlan,
-        folders: Vec<(Option<FolderOutput>, Option<FolderOutput>)>,
-    ) -> Self {
+    pub(crate) fn new(job: &JobPlan, folders: Vec<BegunOutput>) -> Self {
         let planned = job.outputs.iter().enumerate().zip(folders);
         let outputs = planned.map(|((output, PlannedOutput { schema, .. }), folders)| {
             let (folder, letters) = folders;
@@ -54,7 +54,11 @@ impl JobOutputs {
                 stages: job.stages_of(output),
             }
         });
-        Self(outputs.collect())
+        let mut outputs = Self(outputs.collect());
+        // What an earlier run has done is told by the ledger of one.
+        let others = outputs.keeper_mut().map(FolderOutput::take_files_of_others);
+        outputs.add_files(others.into_iter().flatten());
+        outputs
     }
 
     /// Whether files are written.
@@ -62,20 +66,16 @@ impl JobOutputs {
         self.0.iter().any(|output| output.folder.is_some())
     }
 
-    /// The only output, if it is files: one that may go on where another run was left.
-    pub(crate) fn only_folder(&self) -> Option<&FolderOutput> {
-        let [output] = self.0.as_slice() else {
-            return None;
-        };
-        output.folder.as_ref()
+    /// The output that knows what is done of the job, if it is files: the only one; of several the first, if they go on together.
+    pub(crate) fn keeper(&self) -> Option<&FolderOutput> {
+        let first = self.0.first()?.folder.as_ref()?;
+        (self.0.len() == 1 || first.is_kept()).then_some(first)
     }
 
     /// The same, to be written to.
-    pub(crate) fn only_folder_mut(&mut self) -> Option<&mut FolderOutput> {
-        let [output] = self.0.as_mut_slice() else {
-            return None;
-        };
-        output.folder.as_mut()
+    pub(crate) fn keeper_mut(&mut self) -> Option<&mut FolderOutput> {
+        self.keeper()?;
+        self.0.first_mut()?.folder.as_mut()
     }
 
     /// The outputs that are files.
@@ -101,6 +101,30 @@ impl JobOutputs {
     ) {
         if let Some(folder) = &mut self.0[output].folder {
             folder.add(place, files, judged, left_out);
+        }
+    }
+
+    /// Files that are all that becomes of rows of the source, in a job of several stages (`LED-2`).
+    pub(crate) fn add_part(
+        &mut self,
+        part: DonePart,
+        files: Vec<WrittenFile>,
+        left_out: Vec<LeftOut>,
+    ) {
+        if let Some(keeper) = self.keeper_mut() {
+            keeper.add_part(part, &files, left_out);
+        }
+        self.add_files(files);
+    }
+
+    /// Files that become visible, each in its output.
+    pub(crate) fn add_files(&mut self, files: impl IntoIterator<Item = WrittenFile>) {
+        for file in files {
+            let output = usize::try_from(file.output).ok();
+            let output = output.and_then(|output| self.0.get_mut(output));
+            if let Some(folder) = output.and_then(|output| output.folder.as_mut()) {
+                folder.add_file(file);
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use datafusion_common::DataFusionError;
 
 use super::budgets::{RELATIONAL_PART, Sizes, budget_bytes, share_of_store};
 use super::launch::{Launch, launch};
-use super::outputs::JobOutputs;
+use super::outputs::{BegunOutput, JobOutputs};
 use super::progress::Progress;
 use super::specs::{StageStart, stage_start};
 use super::splits::{Inputs, inputs, known_rows};
@@ -60,12 +60,7 @@ pub(super) fn start(
     let (job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
     let workers = sizing::pool_sizes(&demands, &view);
-    let folders = outputs.iter().enumerate().map(|(index, output)| {
-        let letters = letters_output(&job, index, output.letters_folder.as_ref())?;
-        Ok((output.sink.begin()?, letters))
-    });
-    let folders: Result<_, PlanError> = folders.collect();
-    let mut outputs = JobOutputs::new(&job, folders.map_err(ExecuteError::Plan)?);
+    let mut outputs = JobOutputs::new(&job, begin(&job, outputs).map_err(ExecuteError::Plan)?);
     let Inputs {
         splits,
         places,
@@ -93,7 +88,10 @@ pub(super) fn start(
         noted_inputs: if stage.end.is_some() { noted_inputs } else { 0 },
     });
     let executor = Executor::new(setup, stages.collect(), &job.edges);
-    let stats = initial_stats(&job, &splits, sizes.budget_bytes);
+    let mut stats = initial_stats(&job, &splits, sizes.budget_bytes);
+    for (output, stats) in outputs.0.iter().zip(&mut stats.outputs) {
+        stats.rows_before = output.folder.as_ref().map_or(0, FolderOutput::rows);
+    }
     launch(
         job,
         Launch {
@@ -109,6 +107,19 @@ pub(super) fn start(
             outputs,
         },
     )
+}
+
+/// Begins the outputs. The first one comes last: what it knows of the others, whose job is gone on with, holds when they are begun.
+fn begin(job: &JobPlan, outputs: &[JobOutput]) -> Result<Vec<BegunOutput>, PlanError> {
+    let begin = |(index, output): (usize, &JobOutput)| {
+        let letters = letters_output(job, index, output.letters_folder.as_ref())?;
+        Ok((output.sink.begin()?, letters))
+    };
+    let begun: Result<Vec<BegunOutput>, PlanError> =
+        outputs.iter().enumerate().rev().map(begin).collect();
+    let mut begun = begun?;
+    begun.reverse();
+    Ok(begun)
 }
 
 /// The folder that rows are put aside in, if it is not that of the output.

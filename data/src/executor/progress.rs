@@ -25,8 +25,9 @@ pub(crate) struct Working {
 /// What counts together with what it is made of.
 #[derive(Default)]
 struct WrittenOutput {
-    /// Of an input of the last stage.
+    /// Of an input of a last stage.
     number: Option<u64>,
+    /// They name the output of the job that they are of.
     files: Vec<WrittenFile>,
     /// What was left out of an input of any stage.
     left_out: Option<LeftOut>,
@@ -35,7 +36,9 @@ struct WrittenOutput {
 /// The progress of a job whose outputs are not those of one input of the source each.
 pub(crate) struct Progress {
     origins: Origins<WrittenOutput>,
-    last: usize,
+    /// Of each stage: the output of the job that it writes, if it is a last one.
+    ends: Vec<Option<usize>>,
+    outputs: u64,
     salvaged: Vec<Salvaged>,
     /// Which of these are the first rows of what is made again, each by an input of its own: the first ones of the first stage.
     rests: Vec<usize>,
@@ -50,9 +53,13 @@ impl Progress {
     pub(super) fn new(left: OutputsLeft, job: &JobPlan) -> Self {
         let noted = left.salvaged.iter().enumerate();
         let rests = noted.filter(|(_, noted)| noted.rest.is_some());
+        let takers = (0..job.stages.len()).map(|stage| job.edges_from(stage).count() as u64);
+        let ends = job.stages.iter();
+        let ends = ends.map(|stage| stage.end.as_ref().map(|end| end.output));
         Self {
-            origins: Origins::new(left.ranges, &left.salvaged),
-            last: job.stages.len() - 1,
+            origins: Origins::new(takers.collect(), left.ranges, &left.salvaged),
+            ends: ends.collect(),
+            outputs: job.outputs.len() as u64,
             first_steps: Self::first_steps(job),
             is_repeatable: !job.loses_rows(),
             rests: rests.map(|(number, _)| number).collect(),
@@ -84,7 +91,11 @@ impl Progress {
     /// Which of the noted rows an input of the last stage has.
     fn noted(&self, start: &StartInput) -> Option<usize> {
         let number = usize::try_from(start.sequence).ok()?;
-        (start.stage == self.last && number < self.salvaged.len()).then_some(number)
+        (self.is_last(start.stage) && number < self.salvaged.len()).then_some(number)
+    }
+
+    fn is_last(&self, stage: usize) -> bool {
+        self.ends[stage].is_some()
     }
 
     /// Of which noted rows an input of the first stage makes the rest.
@@ -95,12 +106,11 @@ impl Progress {
         }
     }
 
-    /// The number of what an input of the last stage writes.
+    /// The number of what an input of a last stage writes: no two have the same, whichever output of the job they are of.
     pub(super) fn number_of(&self, start: &StartInput) -> Option<u64> {
-        if start.stage != self.last {
-            return None;
-        }
-        let own = || self.next_output + start.sequence - self.salvaged.len() as u64;
+        let output = self.ends[start.stage]? as u64;
+        let place = || start.sequence - self.salvaged.len() as u64;
+        let own = || self.next_output + place() * self.outputs + output;
         let noted = self.noted(start);
         Some(noted.map_or_else(own, |noted| self.salvaged[noted].number))
     }
@@ -137,7 +147,7 @@ impl Progress {
                 InputContent::Split(_) => self.origins.done_before(input.sequence),
                 InputContent::Blocks { .. } => Vec::new(),
             },
-            is_marked: start.stage != self.last,
+            is_marked: !self.is_last(start.stage),
             noted: noted.map_or_else(Vec::new, |noted| noted.parts.clone()),
             ..input
         }
@@ -145,7 +155,7 @@ impl Progress {
 
     /// Whether the rows of the input are to be noted, and with what: not those that were noted before.
     pub(super) fn is_to_note(&self, start: &StartInput) -> bool {
-        start.stage == self.last && self.last > 0 && self.noted(start).is_none()
+        self.is_last(start.stage) && self.ends.len() > 1 && self.noted(start).is_none()
     }
 
     /// The same input, whose journal says what its rows are made of. Where rows may be left out nothing is said: the ledger knows them
@@ -217,7 +227,7 @@ impl ExecutionLoop {
         else {
             return;
         };
-        if working.is_rerun || working.stage == progress.last {
+        if working.is_rerun || progress.is_last(working.stage) {
             return;
         }
         let input = (working.stage, working.sequence);
@@ -256,9 +266,13 @@ impl ExecutionLoop {
             return self.outputs.add(output, number, files, judged, left_out);
         };
         let input = (working.stage, working.sequence);
+        let of_output = |file| WrittenFile {
+            output: output as u64,
+            ..file
+        };
         let output = WrittenOutput {
             number: Some(number),
-            files,
+            files: files.into_iter().map(of_output).collect(),
             left_out,
         };
         if let Some(settled) = progress.origins.written(input, output) {
@@ -268,9 +282,6 @@ impl ExecutionLoop {
 
     /// LED-2 (all-or-made-again).
     fn keep(&mut self, settled: Settled<WrittenOutput>) {
-        let Some(output) = self.outputs.only_folder_mut() else {
-            return;
-        };
         let mut part = DonePart {
             outputs: Vec::new(),
             ranges: settled.ranges,
@@ -284,16 +295,16 @@ impl ExecutionLoop {
         for one in &mut left_out {
             one.output = part.outputs.first().copied();
         }
-        output.add_part(part, files, left_out);
+        self.outputs.add_part(part, files, left_out);
     }
 
     /// All rows have come: what is written counts, whether all that it hangs on was told or not.
     pub(super) fn keep_rest(&mut self) {
-        let (progress, output) = (self.progress.take(), self.outputs.only_folder_mut());
-        let (Some(progress), Some(output)) = (progress, output) else {
+        let Some(progress) = self.progress.take() else {
             return;
         };
         let rest = progress.origins.rest();
-        output.add_rest(rest.into_iter().flat_map(|output| output.files));
+        let files = rest.into_iter().flat_map(|output| output.files);
+        self.outputs.add_files(files);
     }
 }

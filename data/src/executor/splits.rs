@@ -26,7 +26,7 @@ pub(super) fn inputs(
     outputs: &mut JobOutputs,
 ) -> Result<Inputs, ExecuteError> {
     // As it was cut then.
-    let known = outputs.only_folder();
+    let known = outputs.keeper();
     let known = known.and_then(|output| output.left().workers());
     let known = known.and_then(|workers| usize::try_from(workers).ok());
     let cut = job.stages.iter().zip(workers);
@@ -42,7 +42,7 @@ pub(super) fn inputs(
     for output in outputs.folders() {
         output.keep(cut_for, inputs).map_err(ExecuteError::Plan)?;
     }
-    let Some(output) = outputs.only_folder_mut() else {
+    let Some(output) = outputs.keeper_mut() else {
         return Ok(Inputs {
             rows,
             splits: all,

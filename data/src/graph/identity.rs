@@ -2,6 +2,8 @@
 //!
 //! Functions are not looked into: whoever made them knows what they are.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::edge::EdgeKind;
@@ -50,12 +52,31 @@ impl JobPlan {
         let mut traits = source.identity()?;
         let mut digest = Digest::new();
         digest.add(&format!("{:?} {:?}", plan.columns, plan.filters));
-        let window_rows = self.stages.iter().map(|stage| stage.window_rows).max();
-        let has_map = self.stages.iter().any(|stage| stage.has_map);
-        digest.add(&(stage.batch_rows, window_rows, has_map));
-        digest.add(&self.steps_without_functions()?);
+        let all: BTreeSet<usize> = (0..self.stages.len()).collect();
+        if self.outputs.len() > 1 {
+            digest.add(&stage.batch_rows);
+            traits.push(Trait::new("what is read", digest.text()));
+            for output in 0..self.outputs.len() {
+                let mut digest = Digest::new();
+                self.add_steps(&self.stages_of(output), &mut digest)?;
+                let name = format!("steps on the way to output {}", output + 1);
+                traits.push(Trait::new(name, digest.text()));
+            }
+            return Ok(traits);
+        }
+        self.add_steps(&all, &mut digest)?;
         traits.push(Trait::new("steps", digest.text()));
         Ok(traits)
+    }
+
+    /// Adds what these stages do, but for their functions.
+    fn add_steps(&self, stages: &BTreeSet<usize>, digest: &mut Digest) -> Result<(), String> {
+        let all = || stages.iter().map(|&stage| &self.stages[stage]);
+        let window_rows = all().map(|stage| stage.window_rows).max();
+        let has_map = all().any(|stage| stage.has_map);
+        digest.add(&(self.stages[0].batch_rows, window_rows, has_map));
+        digest.add(&steps_without_functions(all())?);
+        Ok(())
     }
 
     /// Why its stages are such that nobody could go on with them.
@@ -78,8 +99,12 @@ impl JobPlan {
         let follows = |index: usize| {
             let mut edges = self.edges_to(index);
             let edge = edges.next().filter(|_| edges.next().is_none());
-            edge.is_some_and(|edge| edge.kind == EdgeKind::Forward && edge.from + 1 == index)
+            edge.is_some_and(|edge| edge.kind == EdgeKind::Forward)
         };
+        let reads = |stage: &&StagePlan| stage.source.is_some();
+        if self.outputs.len() > 1 && self.stages.iter().filter(reads).count() > 1 {
+            return Err("its outputs are made of several things that are read".to_owned());
+        }
         if !(1..self.stages.len()).all(follows) {
             return Err(
                 "rows of different inputs meet in it, in a sort, a join, a group, a union or a shuffle"
@@ -103,50 +128,6 @@ impl JobPlan {
             );
         }
         Ok(())
-    }
-
-    /// The steps as they travel, with nothing in the place of functions.
-    fn steps_without_functions(&self) -> Result<Vec<u8>, String> {
-        let steps = self.stages.iter().flat_map(|stage| stage.to_steps().0);
-        let without = steps.map(|step| match step {
-            Operator::Map(mut call) => {
-                call.cache = None;
-                if let Function::Python(definition) = &mut call.function {
-                    *definition = Bytes::new();
-                }
-                // Whoever has mended a job may let more rows fail, or give calls more time.
-                call.failures = FailurePolicy {
-                    on_error: Some(call.failures.on_error()),
-                    ..FailurePolicy::default()
-                };
-                Operator::Map(call)
-            }
-            // Rows that were judged were judged, whatever limit holds now.
-            Operator::Expect(expectation) => Operator::Expect(Expectation {
-                most: MostViolations::Rows(0),
-                only_warns: false,
-                ..expectation
-            }),
-            other => other,
-        });
-        let task = StageTask {
-            name: String::new(),
-            source: Registered {
-                kind: String::new(),
-                settings: Bytes::new(),
-            },
-            steps: without.collect(),
-            sink: None,
-            block_bytes: 0,
-            growing_inputs: 0,
-            row_limit: None,
-            memory_bytes: 0,
-            prefetch_batches: 0,
-            partitioner: None,
-            group: None,
-        };
-        let spec = wire::encode_task(&task).map_err(|error| error.to_string())?;
-        Ok(prost::Message::encode_to_vec(&spec))
     }
 
     /// Whether a function may leave rows out that it fails for.
@@ -181,6 +162,52 @@ impl JobPlan {
         let has_function = steps.any(|step| matches!(step, Operator::Map(_)));
         has_function && !steps.any(counts_rows)
     }
+}
+
+/// The steps of stages as they travel, with nothing in the place of functions.
+fn steps_without_functions<'a>(
+    stages: impl Iterator<Item = &'a StagePlan>,
+) -> Result<Vec<u8>, String> {
+    let steps = stages.flat_map(|stage| stage.to_steps().0);
+    let without = steps.map(|step| match step {
+        Operator::Map(mut call) => {
+            call.cache = None;
+            if let Function::Python(definition) = &mut call.function {
+                *definition = Bytes::new();
+            }
+            // Whoever has mended a job may let more rows fail, or give calls more time.
+            call.failures = FailurePolicy {
+                on_error: Some(call.failures.on_error()),
+                ..FailurePolicy::default()
+            };
+            Operator::Map(call)
+        }
+        // Rows that were judged were judged, whatever limit holds now.
+        Operator::Expect(expectation) => Operator::Expect(Expectation {
+            most: MostViolations::Rows(0),
+            only_warns: false,
+            ..expectation
+        }),
+        other => other,
+    });
+    let task = StageTask {
+        name: String::new(),
+        source: Registered {
+            kind: String::new(),
+            settings: Bytes::new(),
+        },
+        steps: without.collect(),
+        sink: None,
+        block_bytes: 0,
+        growing_inputs: 0,
+        row_limit: None,
+        memory_bytes: 0,
+        prefetch_batches: 0,
+        partitioner: None,
+        group: None,
+    };
+    let spec = wire::encode_task(&task).map_err(|error| error.to_string())?;
+    Ok(prost::Message::encode_to_vec(&spec))
 }
 
 fn counts_rows(step: &Operator) -> bool {

@@ -19,10 +19,7 @@ pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
 
 /// The same of several outputs: what they have in common is done once for all of them. `failures`: what becomes of rows that
 /// functions fail for, where these do not say.
-pub(crate) fn plan_outputs(
-    outputs: &[JobOutput],
-    failures: &FailurePolicy,
-) -> Result<JobPlan, PlanError> {
+pub fn plan_outputs(outputs: &[JobOutput], failures: &FailurePolicy) -> Result<JobPlan, PlanError> {
     cut(outputs, failures, Forks::of)
 }
 

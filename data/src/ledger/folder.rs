@@ -43,6 +43,7 @@ use super::left_out::LeftOut;
 use super::ranges::DoneRanges;
 use super::record::{Entry, Finished, JudgedRows, Told, path_of};
 use super::taken_up::{TakenUp, take_up};
+use super::together::is_final;
 use super::undo::{take_back, undo};
 use super::{DonePart, FarFolder, SaveMode};
 use crate::error::PlanError;
@@ -139,6 +140,8 @@ pub(crate) struct FolderOutput {
     left_out: Vec<LeftOut>,
     /// What an earlier run of this job has left.
     left: TakenUp,
+    /// It goes on with what another run had begun.
+    goes_on: bool,
 }
 
 impl FolderOutput {
@@ -168,12 +171,15 @@ impl FolderOutput {
             parts: Vec::new(),
             left_out: Vec::new(),
             left: TakenUp::default(),
+            goes_on: false,
         };
         let takes_up = made
             .identity
             .as_ref()
             .is_some_and(|identity| identity.takes_up);
-        let begun = if takes_up {
+        // Of several outputs, one may be gone that was not the first.
+        let is_there = made.keeps() || made.job_folder().is_dir();
+        let begun = if takes_up && is_there {
             made.take_up()
         } else {
             made.make_folder()
@@ -238,7 +244,17 @@ impl FolderOutput {
         locked.set_len(machine.len() as u64)?;
         durable::sync_open_file(&locked, &path)?;
         let mut told = Told::read(&path_of(&self.target, &self.prefix))?;
-        let mut book = Book::go_on(&self.target, &self.prefix, told.bytes)?;
+        if is_final(&told, &self.target, &self.prefix)? {
+            return Err(io::Error::other(
+                "another run of this job has just finished it",
+            ));
+        }
+        // Of an output that is not the first it may be lost: nothing that counts is in it before a commit.
+        let mut book = if told.begun.is_some() || self.keeps() {
+            Book::go_on(&self.target, &self.prefix, told.bytes)?
+        } else {
+            Book::begin(&self.target, &self.prefix)?
+        };
         if let Some(committing) = &told.committing {
             undo(&self.target, &job, committing)?;
             book.write(Entry::Undone(Finished {}))?;
@@ -248,15 +264,33 @@ impl FolderOutput {
             book.write(Entry::Begun(begun.clone()))?;
         }
         self.is_new = told.begun.as_ref().is_some_and(|begun| begun.is_new);
-        self.left = take_up(&self.target, &job, told)?;
-        self.files.clone_from(&self.left.files);
+        let folders = self.kept_folders();
+        self.left = if folders.is_empty() {
+            TakenUp::told_elsewhere(told.begun)
+        } else {
+            take_up(&folders, &self.prefix, told)?
+        };
+        let own = self.left.files.iter().filter(|file| file.output == 0);
+        self.files = own.cloned().collect();
         self.done.clone_from(&self.left.done);
         self.judged.clone_from(&self.left.judged);
         self.parts.clone_from(&self.left.parts);
         // From here on it is not taken back as a whole: another one may take it up again.
         self.job_file = Some(locked);
         self.book = Some(book);
+        self.goes_on = true;
         Ok(())
+    }
+
+    /// The folders of the job whose files its ledger knows.
+    fn kept_folders(&self) -> Vec<PathBuf> {
+        let identity = self.identity.as_ref();
+        identity.map_or_else(Vec::new, |identity| identity.kept_folders(&self.target))
+    }
+
+    /// Whether what is done of the job is kept here.
+    pub(super) fn keeps(&self) -> bool {
+        !self.kept_folders().is_empty()
     }
 
     /// Where files of rows that functions failed for go, if it takes them. `is_apart`: this output is for nothing else.
@@ -364,7 +398,7 @@ impl Drop for FolderOutput {
         };
         self.end_keeper();
         // A run that goes on with another one's work does not take that back.
-        if self.left.begun.is_some() {
+        if self.goes_on {
             return;
         }
         if let Some(far) = &self.far {

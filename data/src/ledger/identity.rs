@@ -1,5 +1,7 @@
 //! What tells one job from another.
 
+use std::path::{Path, PathBuf};
+
 use super::record::Trait;
 
 /// Of a job that is taken up when it was left unfinished.
@@ -9,6 +11,29 @@ pub struct JobIdentity {
     pub traits: Vec<Trait>,
     /// The job is there, unfinished, under the prefix of this one.
     pub takes_up: bool,
+    /// If it has several outputs, which of these this is.
+    pub together: Option<OneOfSeveral>,
+}
+
+/// One of several outputs, which are all taken up or none. They have one prefix and one identity; the ledger of the first, which
+/// decides for all, says what is done of all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOfSeveral {
+    /// Its place among them.
+    pub place: usize,
+    /// The absolute paths of the folders of all of them.
+    pub folders: Vec<PathBuf>,
+}
+
+impl JobIdentity {
+    /// The folders of the job whose files the ledger of this output knows, which is in `own`; none: another one knows its.
+    pub(super) fn kept_folders(&self, own: &Path) -> Vec<PathBuf> {
+        match &self.together {
+            None => vec![own.to_owned()],
+            Some(OneOfSeveral { place: 0, folders }) => folders.clone(),
+            Some(_) => Vec::new(),
+        }
+    }
 }
 
 /// The names of what is different, in the order of the second job.

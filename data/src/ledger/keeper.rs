@@ -75,12 +75,12 @@ pub(super) struct KeeperEnd {
 }
 
 impl Keeper {
-    /// Keeps this ledger from now on.
-    pub(super) fn start(book: Book, target: &Path, prefix: &str) -> io::Result<Self> {
+    /// Keeps this ledger from now on. `folders`: of all outputs of the job, of which the first has the ledger.
+    pub(super) fn start(book: Book, folders: Vec<PathBuf>, prefix: &str) -> io::Result<Self> {
         let (done, inbox) = channel();
         let mut keeping = Keeping {
             book,
-            target: target.to_owned(),
+            folders,
             prefix: prefix.to_owned(),
             inbox,
             synced: HashSet::new(),
@@ -115,7 +115,7 @@ impl Keeper {
 
 struct Keeping {
     book: Book,
-    target: PathBuf,
+    folders: Vec<PathBuf>,
     prefix: String,
     inbox: Receiver<News>,
     synced: HashSet<String>,
@@ -160,12 +160,15 @@ impl Keeping {
     }
 
     fn say_done(&mut self, group: News) -> io::Result<()> {
-        let job = self.target.join(unfinished_folder(&self.prefix));
+        let jobs = self.folders.iter();
+        let jobs: Vec<PathBuf> = jobs
+            .map(|folder| folder.join(unfinished_folder(&self.prefix)))
+            .collect();
         let files = group.files.iter();
         let paths: Vec<&Path> = files.map(|file| Path::new(&file.unfinished)).collect();
-        let mut folders = vec![job.clone()];
+        let mut folders = jobs.clone();
         if !self.is_found {
-            folders.extend(book::folders(&self.target));
+            folders.extend(self.folders.iter().flat_map(|folder| book::folders(folder)));
         }
         let folders: Vec<&Path> = folders.iter().map(PathBuf::as_path).collect();
         durable::sync_together(&paths, &folders)?;
@@ -173,21 +176,24 @@ impl Keeping {
         let journaled = group.journaled();
         let files = group.files.iter().map(|file| file.unfinished.clone());
         let synced: Vec<String> = files.collect();
-        let entry = Entry::Done(done(&self.target, group));
+        let entry = Entry::Done(done(&self.folders, group));
         self.book.write(entry)?;
-        self.book.sync(&self.target, &self.prefix)?;
-        journal::remove(&job, &journaled);
+        self.book.sync(&self.folders[0], &self.prefix)?;
+        journal::remove(&jobs[0], &journaled);
         self.synced.extend(synced);
         Ok(())
     }
 }
 
-/// What is done as a ledger has it: with paths from the target on, wherever it is moved.
-pub(super) fn done(target: &Path, news: News) -> Done {
-    let files = news.files.into_iter().map(|file| WrittenFile {
-        path: from_target(target, &file.path),
-        unfinished: from_target(target, &file.unfinished),
-        ..file
+/// What is done as a ledger has it: with paths from the folders of the outputs on, wherever these are moved.
+pub(super) fn done(folders: &[PathBuf], news: News) -> Done {
+    let files = news.files.into_iter().map(|file| {
+        let folder = folder_of(folders, &file);
+        WrittenFile {
+            path: from_target(folder, &file.path),
+            unfinished: from_target(folder, &file.unfinished),
+            ..file
+        }
     });
     Done {
         inputs: news.inputs.flat(),
@@ -196,4 +202,11 @@ pub(super) fn done(target: &Path, news: News) -> Done {
         parts: news.parts,
         left_out: news.left_out,
     }
+}
+
+/// The folder of the output that the file is of.
+pub(super) fn folder_of<'a>(folders: &'a [PathBuf], file: &WrittenFile) -> &'a Path {
+    let output = usize::try_from(file.output).ok();
+    let folder = output.and_then(|output| folders.get(output));
+    folder.unwrap_or(&folders[0])
 }

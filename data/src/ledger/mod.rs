@@ -31,15 +31,17 @@ mod taken_up;
 mod tests;
 mod together;
 #[cfg(test)]
+mod together_resume_tests;
+#[cfg(test)]
 mod together_tests;
 mod undo;
 
 pub(crate) use far::FarFolder;
 pub(crate) use folder::{FileFormat, FolderOutput, LettersPlace, OutputPlan, unfinished_folder};
-pub use identity::JobIdentity;
+pub use identity::{JobIdentity, OneOfSeveral};
 pub(crate) use journal::Salvaged;
 pub(crate) use left_out::{LeftOut, LeftOutByStep};
-pub use prepare::{PreparedFolder, Request, Resume, SaveMode, prepare_folder};
+pub use prepare::{PreparedFolder, Request, Resume, SaveMode, has_unfinished, prepare_folder};
 pub(crate) use ranges::DoneRanges;
 pub(crate) use record::JudgedRows;
 pub use record::Trait;

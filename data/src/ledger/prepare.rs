@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::identity::differences;
 use super::leftovers::{self, Unfinished};
-use super::record::{FORMAT, Trait};
+use super::record::{FORMAT, Trait, path_of};
 use crate::error::PlanError;
 use crate::storage::local_folder;
 
@@ -93,7 +93,7 @@ pub fn prepare_folder(request: Request<'_>) -> Result<Option<PreparedFolder>, Pl
     let mut warnings = Vec::new();
     if request.resume != Resume::Never {
         let unfinished = leftovers::unfinished(&path).map_err(not_writable)?;
-        match choose(&request, unfinished) {
+        match choose(&request, &path, unfinished) {
             Chosen::Job(job) => {
                 let inputs = job.told.begun.as_ref().map_or(0, |begun| begun.inputs);
                 let takes_up = Some((job.prefix, job.told.inputs_done(), inputs));
@@ -135,6 +135,18 @@ pub fn prepare_folder(request: Request<'_>) -> Result<Option<PreparedFolder>, Pl
     }))
 }
 
+/// Whether an unfinished job lies in the folder that another run of it could go on with, and what path it has.
+pub fn has_unfinished(folder: &str) -> Result<(PathBuf, bool), PlanError> {
+    let path = local_folder(folder)?;
+    let jobs = leftovers::unfinished(&path);
+    let jobs = jobs.map_err(|error| PlanError::not_writable(folder, &error))?;
+    let is_one = |job: &Unfinished| {
+        let begun = job.told.begun.as_ref();
+        begun.is_some_and(|begun| !begun.identity.is_empty())
+    };
+    Ok((path, jobs.iter().any(is_one)))
+}
+
 enum Chosen {
     Job(Box<Unfinished>),
     /// Why not, if there was something.
@@ -142,7 +154,7 @@ enum Chosen {
 }
 
 /// The unfinished job that is this one. Of several, that which has come farthest.
-fn choose(request: &Request<'_>, jobs: Vec<Unfinished>) -> Chosen {
+fn choose(request: &Request<'_>, folder: &Path, jobs: Vec<Unfinished>) -> Chosen {
     let demands = request.resume == Resume::Demanded;
     let mut why = None;
     let mut same: Vec<Unfinished> = Vec::new();
@@ -160,6 +172,13 @@ fn choose(request: &Request<'_>, jobs: Vec<Unfinished>) -> Chosen {
             why = Some(format!(
                 "an unfinished job there was written by another version (format {})",
                 begun.format
+            ));
+        } else if let Some(keeper) = &begun.kept_by {
+            let path = path_of(&folder.join(&keeper.folder), &keeper.prefix);
+            why = Some(format!(
+                "an output of an unfinished job is there, which writes several together, and goes on only as a whole: {} says what is \
+                 done of it. Its files here do not count any more",
+                path.display()
             ));
         } else if request.identity.is_empty() {
             why = Some("an unfinished job is there, but this one cannot go on with it".to_owned());

@@ -66,6 +66,9 @@ pub(super) struct Begun {
     /// How many runs have gone on with it.
     #[prost(uint64, tag = "6")]
     pub(super) runs: u64,
+    /// The output of the same job whose ledger says what is done of this one.
+    #[prost(message, optional, tag = "7")]
+    pub(super) kept_by: Option<Member>,
 }
 
 /// One thing that makes a job what it is: `function embed`, and a digest of it.
@@ -95,7 +98,7 @@ pub(super) struct Done {
     /// Their places in the order of the source, as ranges: begin and end, begin and end.
     #[prost(uint64, repeated, tag = "1")]
     pub(super) inputs: Vec<u64>,
-    /// Paths are from the target on.
+    /// Paths are from the folder of their output on.
     #[prost(message, repeated, tag = "2")]
     pub(super) files: Vec<WrittenFile>,
     /// What expectations have found in them.
@@ -177,8 +180,8 @@ pub(super) struct Told {
     /// `None`: it ends before that.
     pub(super) begun: Option<Begun>,
     pub(super) done: DoneRanges,
-    /// By the name that they have until they are visible; the last word on a file counts.
-    pub(super) files: BTreeMap<String, WrittenFile>,
+    /// By their output, and the name that they have until they are visible; the last word on a file counts.
+    pub(super) files: BTreeMap<(u64, String), WrittenFile>,
     /// By input and expectation; the last word counts.
     pub(super) judged: BTreeMap<(u64, u32), JudgedRows>,
     pub(super) parts: Vec<DonePart>,
@@ -233,7 +236,7 @@ impl Told {
                 self.left_out.extend(left_out.map(|one| (one.key(), one)));
                 let files = done.files.into_iter();
                 self.files
-                    .extend(files.map(|file| (file.unfinished.clone(), file)));
+                    .extend(files.map(|file| ((file.output, file.unfinished.clone()), file)));
                 let judged = done.judged.into_iter();
                 self.judged
                     .extend(judged.map(|rows| ((rows.input, rows.operator), rows)));

@@ -24,7 +24,7 @@ use crate::wire::spec::WrittenFile;
 
 const ROWS: i64 = 120;
 
-fn traits() -> Vec<Trait> {
+pub(super) fn traits() -> Vec<Trait> {
     vec![Trait::new("the function", "1")]
 }
 
@@ -76,6 +76,7 @@ fn run_steps(
     let identity = JobIdentity {
         traits: traits(),
         takes_up: prefix.is_some(),
+        together: None,
     };
     let prefix = prefix.unwrap_or_else(|| name.replace(' ', ""));
     let output = ParquetOutput {
@@ -109,7 +110,7 @@ fn check_whole(folder: &Path) {
     check_rows(folder, (0..ROWS).collect());
 }
 
-fn check_rows(folder: &Path, wanted: Vec<i64>) {
+pub(super) fn check_rows(folder: &Path, wanted: Vec<i64>) {
     let mut names: Vec<String> = fs::read_dir(folder)
         .expect("lists")
         .map(|entry| {
@@ -168,7 +169,7 @@ fn copy(folder: &Path) -> tempfile::TempDir {
     copy
 }
 
-fn copy_into(folder: &Path, copy: &Path) {
+pub(super) fn copy_into(folder: &Path, copy: &Path) {
     fs::create_dir_all(copy).expect("makes a folder");
     for entry in fs::read_dir(folder).expect("lists").flatten() {
         let target = copy.join(entry.file_name());
@@ -390,6 +391,7 @@ fn begun(folder: &Path, prefix: &str) -> FolderOutput {
     let identity = JobIdentity {
         traits: traits(),
         takes_up: false,
+        together: None,
     };
     let output = ParquetOutput {
         identity: Some(identity),
@@ -423,6 +425,7 @@ fn written(folder: &Path, input: u64, column: ArrayRef) -> WrittenFile {
         rows: 10,
         schema: block::encode_schema(&rows.schema()).expect("encodes"),
         sequence: input,
+        output: 0,
     }
 }
 
@@ -437,6 +440,7 @@ fn attempts_of_each_run_are_its_own() {
             identity: Some(JobIdentity {
                 traits: traits(),
                 takes_up: true,
+                together: None,
             }),
             ..ParquetOutput::new(folder.path().display().to_string(), prefix.clone())
         };
@@ -495,6 +499,7 @@ fn job_that_is_taken_up_twice_at_once_runs_once() {
         identity: Some(JobIdentity {
             traits: traits(),
             takes_up: true,
+            together: None,
         }),
         ..ParquetOutput::new(folder.path().display().to_string(), prefix.clone())
     };

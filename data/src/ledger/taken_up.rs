@@ -5,8 +5,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::folder::JOB_FILE;
+use super::folder::{JOB_FILE, unfinished_folder};
 use super::journal::{self, Salvaged};
+use super::keeper::folder_of;
 use super::left_out::LeftOut;
 use super::ranges::DoneRanges;
 use super::record::{Begun, JudgedRows, Told};
@@ -52,19 +53,31 @@ pub(crate) struct OutputsLeft {
 }
 
 impl TakenUp {
+    /// Of an output whose job is told of in the ledger of another one.
+    pub(super) fn told_elsewhere(begun: Option<Begun>) -> Self {
+        Self {
+            begun,
+            ..Self::default()
+        }
+    }
+
     /// How many workers the input was cut for.
     pub(crate) fn workers(&self) -> Option<u64> {
         self.begun.as_ref().map(|begun| begun.workers)
     }
 }
 
-/// What counts of what the ledger tells. What does not belong to it in the job's folder is swept.
-pub(super) fn take_up(target: &Path, job: &Path, told: Told) -> io::Result<TakenUp> {
+/// What counts of what the ledger tells. What does not belong to it in the job's folders is swept. `folders`: of all outputs, of which
+/// the first has the ledger.
+pub(super) fn take_up(folders: &[PathBuf], prefix: &str, told: Told) -> io::Result<TakenUp> {
     let mut done = told.done;
-    let absolute = |file: WrittenFile| WrittenFile {
-        path: target.join(&file.path).display().to_string(),
-        unfinished: target.join(&file.unfinished).display().to_string(),
-        ..file
+    let absolute = |file: WrittenFile| {
+        let folder = folder_of(folders, &file);
+        WrittenFile {
+            path: folder.join(&file.path).display().to_string(),
+            unfinished: folder.join(&file.unfinished).display().to_string(),
+            ..file
+        }
     };
     let mut files: Vec<WrittenFile> = told.files.into_values().map(absolute).collect();
     let mut broken = HashSet::new();
@@ -107,7 +120,9 @@ pub(super) fn take_up(target: &Path, job: &Path, told: Told) -> io::Result<Taken
         broken,
         ..TakenUp::default()
     };
-    taken.sweep(job, &outputs)?;
+    for folder in folders {
+        taken.sweep(&folder.join(unfinished_folder(prefix)), &outputs)?;
+    }
     Ok(taken)
 }
 

@@ -49,7 +49,9 @@ pub(crate) fn close_together(
         })
     });
     if whole.is_err() {
-        outputs.iter_mut().for_each(FolderOutput::leave);
+        if let [first, others @ ..] = outputs.as_mut_slice() {
+            first.leave(others);
+        }
         return whole;
     }
     let committed = commit(&mut outputs);
@@ -75,13 +77,20 @@ fn each(
 }
 
 fn commit(outputs: &mut [FolderOutput]) -> Result<(), NotVisible> {
-    each(outputs, |_, output| {
-        if output.is_far() {
-            Ok(())
-        } else {
-            output.make_ready()
+    let near = |act: fn(&mut FolderOutput) -> Result<(), TaskFailure>| {
+        move |_: usize, output: &mut FolderOutput| {
+            if output.is_far() { Ok(()) } else { act(output) }
         }
-    })?;
+    };
+    each(outputs, near(FolderOutput::bring_to_disk))?;
+    if let [first, others @ ..] = &mut *outputs {
+        let told = first.tell_all(others);
+        told.map_err(|failure| NotVisible {
+            output: Some(0),
+            failure,
+        })?;
+    }
+    each(outputs, near(FolderOutput::give_names))?;
     let first = outputs.iter().position(|output| !output.is_far());
     let members = members(outputs, first)?;
     each(outputs, |index, output| match members.get(&index) {

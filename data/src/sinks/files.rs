@@ -205,6 +205,7 @@ impl InputFiles {
             unfinished: unfinished.display().to_string(),
             schema,
             sequence: self.stem.sequence(),
+            output: 0,
         })
     }
 }

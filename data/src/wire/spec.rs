@@ -473,4 +473,7 @@ pub struct WrittenFile {
     /// Which input of the last stage its rows are of.
     #[prost(uint64, tag = "6")]
     pub sequence: u64,
+    /// Which output of the job it is of, where that goes on when it was left.
+    #[prost(uint64, tag = "7")]
+    pub output: u64,
 }

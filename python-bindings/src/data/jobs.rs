@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use aktis_data::executor::pool::{RuntimePool, StagePool};
-use aktis_data::graph::{JobOutput, explain_outputs, plan_job};
+use aktis_data::graph::{JobOutput, explain_outputs, plan_outputs};
 use aktis_data::{
-    Execution, ExecutionOptions, LettersFolder, Request, SaveMode, Sink, Trait, prepare_folder,
+    Execution, ExecutionOptions, LettersFolder, Request, SaveMode, Sink, Trait, has_unfinished,
+    prepare_folder,
 };
 use aktis_worker::Runtime;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -67,32 +68,44 @@ impl PyJobs {
         }))
     }
 
-    /// What the job of writing into `sink` is, but for its functions, as names and values; or why it cannot be taken up.
+    /// The path of a folder, and whether an unfinished job is in it that may be gone on with.
     #[staticmethod]
-    #[pyo3(signature = (plan, sink, *, keeps_order, failures))]
+    fn has_unfinished(path: &str) -> PyResult<(String, bool)> {
+        let (path, is_there) = has_unfinished(path).map_err(|error| plan_error(&error))?;
+        Ok((path.display().to_string(), is_there))
+    }
+
+    /// What the job of writing plans into sinks is, but for its functions, as names and values; or why it cannot be taken up.
+    #[staticmethod]
+    #[pyo3(signature = (outputs, *, keeps_order, failures))]
     fn identity(
-        plan: PyRef<'_, PyPlan>,
-        sink: &Bound<'_, PyDict>,
+        outputs: Vec<Output<'_>>,
         keeps_order: bool,
         failures: Option<FailureOptions>,
     ) -> PyResult<(Traits, Option<String>)> {
-        let sink = read_sink(sink)?;
+        let outputs = read_outputs(outputs)?;
         let failures = FailureOptions::policy(failures.as_ref())?;
-        let dataset = plan.dataset.with_failures(&failures);
-        let job = dataset.and_then(|dataset| plan_job(&dataset, &sink));
-        let job = job.map_err(|error| plan_error(&error))?;
-        let known = job
-            .identity(keeps_order)
-            .and_then(|traits| Ok((traits, sink.identity()?)));
-        let (mut traits, sink) = match known {
-            Ok(known) => known,
+        let job = plan_outputs(&outputs, &failures).map_err(|error| plan_error(&error))?;
+        let mut traits = match job.identity(keeps_order) {
+            Ok(traits) => traits,
             Err(why) => return Ok((Vec::new(), Some(why))),
         };
-        traits.push(sink);
-        traits.push(Trait::new(
-            "override_num_blocks",
-            format!("{:?}", plan.parts),
-        ));
+        for (number, output) in (1..).zip(&outputs) {
+            let of_output = if outputs.len() > 1 {
+                format!(" of output {number}")
+            } else {
+                String::new()
+            };
+            let Trait { name, value } = match output.sink.identity() {
+                Ok(known) => known,
+                Err(why) => return Ok((Vec::new(), Some(why))),
+            };
+            traits.push(Trait::new(name + &of_output, value));
+            traits.push(Trait::new(
+                format!("override_num_blocks{of_output}"),
+                format!("{:?}", output.parts),
+            ));
+        }
         traits.push(Trait::new(
             "the version of aktis",
             env!("CARGO_PKG_VERSION"),

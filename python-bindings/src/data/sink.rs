@@ -1,9 +1,11 @@
 //! Where rows go, as the methods of a dataset that write, and `count`, say it.
 
+use std::path::PathBuf;
+
 use aktis_data::storage::StoreSpec;
 use aktis_data::{
-    FarOutput, FileNames, FilesOutput, JobIdentity, Named, ParquetOutput, ParquetWriting, Resume,
-    Sink, SortedBy, Trait,
+    FarOutput, FileNames, FilesOutput, JobIdentity, Named, OneOfSeveral, ParquetOutput,
+    ParquetWriting, Resume, Sink, SortedBy, Trait,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -55,7 +57,7 @@ fn read_near_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
             max_writers: item("max_writers")?.extract()?,
             mode: save_mode(&item("mode")?.extract::<String>()?)?,
             names: file_names(item("names")?)?,
-            identity: identity(item("identity")?, item("takes_up")?)?,
+            identity: identity(&item)?,
         }));
     }
     let sorted_by: Vec<(i32, bool, bool)> = item("sorting_columns")?.extract()?;
@@ -84,7 +86,7 @@ fn read_near_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
         max_writers: item("max_writers")?.extract()?,
         mode: save_mode(&item("mode")?.extract::<String>()?)?,
         names: file_names(item("names")?)?,
-        identity: identity(item("identity")?, item("takes_up")?)?,
+        identity: identity(&item)?,
     }))
 }
 
@@ -114,14 +116,19 @@ pub(super) fn read_traits(traits: Traits) -> Vec<Trait> {
     traits.map(|(name, value)| Trait { name, value }).collect()
 }
 
-fn identity(traits: Bound<'_, PyAny>, takes_up: Bound<'_, PyAny>) -> PyResult<Option<JobIdentity>> {
-    let traits: Option<Traits> = traits.extract()?;
+/// What tells the job from others, whether it is taken up, and, of several outputs of it, which this is, with the folders of all.
+fn identity<'py>(
+    item: &impl Fn(&str) -> PyResult<Bound<'py, PyAny>>,
+) -> PyResult<Option<JobIdentity>> {
+    let traits: Option<Traits> = item("identity")?.extract()?;
     let Some(traits) = traits else {
         return Ok(None);
     };
+    let together: Option<(usize, Vec<PathBuf>)> = item("together")?.extract()?;
     Ok(Some(JobIdentity {
         traits: read_traits(traits),
-        takes_up: takes_up.extract()?,
+        takes_up: item("takes_up")?.extract()?,
+        together: together.map(|(place, folders)| OneOfSeveral { place, folders }),
     }))
 }
 

@@ -9,6 +9,7 @@
 //!                             │
 //!  outputs               files: when all rows of a segment are in such, what it was made of is done
 //! ```
+//! Where the rows of a stage go to several others, each of these must have written them.
 //! Nothing of this depends on where blocks are cut, or which of them meet in an input: a later run may cut and mix as it likes.
 //!
 //! - LED-2 (all-or-made-again): an output is told with the rows of the source that it was made of, when all that becomes of these is
@@ -75,10 +76,19 @@ struct InputInWork {
 pub(crate) struct Origins<O> {
     /// Of inputs of the source: what earlier runs have done.
     done_before: HashMap<u64, DoneRanges>,
+    /// Of each stage: how many others its rows go to.
+    takers: Vec<u64>,
     inputs: HashMap<InputKey, InputInWork>,
-    blocks: HashMap<BlockKey, Vec<SegmentPiece>>,
+    blocks: HashMap<BlockKey, BlockOnItsWay>,
     segments: Segments<O>,
     noted: Vec<NotedRows>,
+}
+
+/// A block that inputs will have.
+struct BlockOnItsWay {
+    pieces: Vec<SegmentPiece>,
+    /// Stages that no input has begun in which has it.
+    waits_for: u64,
 }
 
 /// Rows that an earlier run has noted.
@@ -89,9 +99,13 @@ struct NotedRows {
 }
 
 impl<O> Origins<O> {
-    /// Nothing is under way. `done_before`: what earlier runs have done of inputs that they have not done as a whole; `salvaged`: what
-    /// they have noted.
-    pub(crate) fn new(done_before: HashMap<u64, DoneRanges>, salvaged: &[Salvaged]) -> Self {
+    /// Nothing is under way. `takers`: of each stage, how many others its rows go to; `done_before`: what earlier runs have done of
+    /// inputs that they have not done as a whole; `salvaged`: what they have noted.
+    pub(crate) fn new(
+        takers: Vec<u64>,
+        done_before: HashMap<u64, DoneRanges>,
+        salvaged: &[Salvaged],
+    ) -> Self {
         let mut segments = Segments::default();
         let noted = salvaged.iter().map(|salvaged| {
             // As one row: none of these rows is anywhere else.
@@ -115,6 +129,7 @@ impl<O> Origins<O> {
         let noted = noted.collect();
         Self {
             done_before,
+            takers,
             inputs: HashMap::new(),
             blocks: HashMap::new(),
             segments,
@@ -138,7 +153,7 @@ impl<O> Origins<O> {
             Comes::Noted(number) => From::pieces(self.noted[*number].pieces.clone()),
             Comes::Rest(number) => From::Rest(self.noted[*number].rest.clone()),
             Comes::Blocks(blocks) => {
-                let blocks = blocks.iter().filter_map(|block| self.blocks.remove(block));
+                let blocks = blocks.iter().filter_map(|&block| self.pieces_of(block));
                 From::pieces(blocks.flatten().collect())
             }
         };
@@ -157,6 +172,16 @@ impl<O> Origins<O> {
             under_way.open = Some(piece.segment);
         }
         self.inputs.insert(input, under_way);
+    }
+
+    /// What a block has, for one of the stages that it goes to.
+    fn pieces_of(&mut self, key: BlockKey) -> Option<Vec<SegmentPiece>> {
+        let block = self.blocks.get_mut(&key)?;
+        block.waits_for = block.waits_for.saturating_sub(1);
+        if block.waits_for > 0 {
+            return Some(block.pieces.clone());
+        }
+        Some(self.blocks.remove(&key)?.pieces)
     }
 
     /// What the first rows of an input are made of that only this input has; so a journal of it counts up to there.
@@ -187,6 +212,7 @@ impl<O> Origins<O> {
         let Some(under_way) = self.inputs.get_mut(&input) else {
             return Vec::new();
         };
+        let takers = self.takers.get(input.0).copied().unwrap_or(1);
         under_way.hear(marks);
         let end = under_way.rows_out + block.map_or(0, |(_, rows)| rows);
         if is_last {
@@ -203,11 +229,14 @@ impl<O> Origins<O> {
             let made_of = under_way.made_of(mark.place, &self.done_before);
             let rows = mark.row - under_way.begun.row;
             under_way.begun = mark;
-            settled.extend(self.segments.close(segment, made_of, rows));
+            // Each of them is to be written so many times.
+            settled.extend(self.segments.close(segment, made_of, rows * takers));
         }
         under_way.give(end, &mut pieces, &mut self.segments);
         if let Some((block, _)) = block {
-            self.blocks.insert(block, pieces);
+            let waits_for = takers;
+            self.blocks
+                .insert(block, BlockOnItsWay { pieces, waits_for });
         }
         if is_last {
             self.inputs.remove(&input);

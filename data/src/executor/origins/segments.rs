@@ -28,7 +28,7 @@ pub(super) enum MadeOf {
 
 #[derive(Debug, Default)]
 struct Segment {
-    /// What it was made of, and its rows; `None`: more may come.
+    /// What it was made of, and its rows, those that go to several stages as often; `None`: more may come.
     whole: Option<(MadeOf, u64)>,
     done_rows: u64,
     component: Option<u64>,

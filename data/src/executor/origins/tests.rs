@@ -71,6 +71,8 @@ fn called(chance: &mut Chance, input: InputKey, came: &[(u64, Sources)]) -> Made
 struct Run {
     chance: Chance,
     stages: usize,
+    /// Of each stage: those that its rows go to.
+    takers: Vec<Vec<usize>>,
     /// The stage that leaves rows out: it tells no marks, and what it has left out of an input counts as an output does.
     losing: usize,
     origins: Origins<u64>,
@@ -84,12 +86,25 @@ struct Run {
 }
 
 impl Run {
-    fn of(seed: u64, stages: usize, losing: usize, done_before: &HashMap<u64, DoneRanges>) -> Self {
+    /// `from`: of each stage behind the first, which one its rows come from.
+    fn of(
+        seed: u64,
+        from: &[usize],
+        losing: usize,
+        done_before: &HashMap<u64, DoneRanges>,
+    ) -> Self {
+        let stages = from.len() + 1;
+        let mut takers = vec![Vec::new(); stages];
+        for (giver, taker) in from.iter().zip(1..) {
+            takers[*giver].push(taker);
+        }
+        let counts = takers.iter().map(|takers| takers.len() as u64).collect();
         let mut run = Self {
             chance: Chance(seed),
             stages,
+            takers,
             losing,
-            origins: Origins::new(done_before.clone(), &[]),
+            origins: Origins::new(counts, done_before.clone(), &[]),
             blocks: BTreeMap::new(),
             waiting: vec![Vec::new(); stages],
             under_way: Vec::new(),
@@ -140,7 +155,7 @@ impl Run {
         self.next_input += 1;
         self.origins.begin(input, Comes::Blocks(blocks));
         let made = called(&mut self.chance, input, &came);
-        if stage + 1 < self.stages {
+        if !self.takers[stage].is_empty() {
             return self.under_way.push(made);
         }
         self.check_spans(input, &came);
@@ -190,7 +205,9 @@ impl Run {
         let block = (size > 0).then(|| {
             let key = BlockKey(self.blocks.len() as u64);
             self.blocks.insert(key, rows);
-            self.waiting[made.input.0 + 1].push(key);
+            for &taker in &self.takers[made.input.0] {
+                self.waiting[taker].push(key);
+            }
             (key, size as u64)
         });
         let settled = self.origins.made(made.input, block, &marks, is_last);
@@ -214,28 +231,54 @@ proptest! {
 
     /// LED-2 (all-or-made-again).
     #[test]
-    fn what_is_told_is_all_that_becomes_of_rows_of_the_source(seed: u64, stages in 2usize..5, losing in 0usize..4, holes in prop::collection::vec((0..INPUTS, 0..PLACES, 1u64..5), 0..4)) {
-        let mut done_before: HashMap<u64, DoneRanges> = HashMap::new();
-        for (input, from, rows) in holes {
-            done_before.entry(input).or_default().add(from, from + rows);
-        }
-        let run = Run::of(seed, stages, losing, &done_before);
-        let (mut outputs, mut sources) = (BTreeSet::new(), Sources::new());
-        for told in &run.told {
-            outputs.extend(told.outputs.iter().copied());
-            let more = places(&told.ranges);
-            prop_assert!(more.is_disjoint(&sources), "told twice");
-            sources.extend(more);
-            for (output, rows) in &run.outputs {
-                for row in rows.iter().filter(|row| !row.is_empty()) {
-                    prop_assert_eq!(outputs.contains(output), row.is_subset(&sources));
-                    prop_assert_eq!(outputs.contains(output), !row.is_disjoint(&sources));
-                }
+    fn what_is_told_is_all_that_becomes_of_rows_of_the_source(seed: u64, stages in 2usize..5, losing in 0usize..4, holes in holes()) {
+        let chain: Vec<usize> = (0..stages - 1).collect();
+        check(Run::of(seed, &chain, losing, &done(holes.clone())), holes)?;
+    }
+
+    /// The same where rows of a stage go to several, in any tree.
+    #[test]
+    fn what_is_told_is_all_that_becomes_of_rows_in_all_outputs(seed: u64, from in prop::collection::vec(any::<prop::sample::Index>(), 2..6), losing in 0usize..6, holes in holes()) {
+        let from: Vec<usize> = from.iter().enumerate().map(|(index, from)| from.index(index + 1)).collect();
+        check(Run::of(seed, &from, losing, &done(holes.clone())), holes)?;
+    }
+}
+
+type Holes = Vec<(u64, u64, u64)>;
+
+fn holes() -> impl Strategy<Value = Holes> {
+    prop::collection::vec((0..INPUTS, 0..PLACES, 1u64..5), 0..4)
+}
+
+fn done(holes: Holes) -> HashMap<u64, DoneRanges> {
+    let mut done_before: HashMap<u64, DoneRanges> = HashMap::new();
+    for (input, from, rows) in holes {
+        done_before.entry(input).or_default().add(from, from + rows);
+    }
+    done_before
+}
+
+fn check(run: Run, holes: Holes) -> Result<(), TestCaseError> {
+    let done_before = done(holes);
+    let (mut outputs, mut sources) = (BTreeSet::new(), Sources::new());
+    for told in &run.told {
+        outputs.extend(told.outputs.iter().copied());
+        let more = places(&told.ranges);
+        prop_assert!(more.is_disjoint(&sources), "told twice");
+        sources.extend(more);
+        for (output, rows) in &run.outputs {
+            for row in rows.iter().filter(|row| !row.is_empty()) {
+                prop_assert_eq!(outputs.contains(output), row.is_subset(&sources));
+                prop_assert_eq!(outputs.contains(output), !row.is_disjoint(&sources));
             }
         }
-        prop_assert_eq!(outputs.len(), run.outputs.len());
-        let before: u64 = done_before.values().map(|done| (0..PLACES).filter(|&place| done.contains(place)).count() as u64).sum();
-        prop_assert_eq!(sources.len() as u64, INPUTS * PLACES - before);
-        prop_assert_eq!(run.origins.rest(), Vec::<u64>::new());
     }
+    prop_assert_eq!(outputs.len(), run.outputs.len());
+    let before: u64 = done_before
+        .values()
+        .map(|done| (0..PLACES).filter(|&place| done.contains(place)).count() as u64)
+        .sum();
+    prop_assert_eq!(sources.len() as u64, INPUTS * PLACES - before);
+    prop_assert_eq!(run.origins.rest(), Vec::<u64>::new());
+    Ok(())
 }

@@ -18,10 +18,23 @@ use crate::ledger::{book, durable, together};
 use crate::os_error;
 
 impl FolderOutput {
-    /// Brings what was made to the disk, and gives it the names that it will have.
-    pub(in crate::ledger) fn make_ready(&mut self) -> Result<(), TaskFailure> {
-        let ready = self.bring_to_disk();
-        ready.map_err(|error| self.not_visible(&error))?;
+    /// Brings what was made to the disk.
+    pub(in crate::ledger) fn bring_to_disk(&mut self) -> Result<(), TaskFailure> {
+        let brought = self.sync_all();
+        brought.map_err(|error| self.not_visible(&error))
+    }
+
+    /// Says of what is on the disk, of all outputs that go on with this one, that it is there.
+    pub(in crate::ledger) fn tell_all(&mut self, others: &[Self]) -> Result<(), TaskFailure> {
+        if !self.keeps() {
+            return Ok(());
+        }
+        let told = self.write_done(others);
+        told.map_err(|error| self.not_visible(&error))
+    }
+
+    /// Gives what was made the names that it will have.
+    pub(in crate::ledger) fn give_names(&mut self) -> Result<(), TaskFailure> {
         if let Some(names) = &self.names {
             names.apply(self.format.operation(), &mut self.files)?;
         }
@@ -29,16 +42,12 @@ impl FolderOutput {
         Ok(())
     }
 
-    fn bring_to_disk(&mut self) -> io::Result<()> {
+    fn sync_all(&mut self) -> io::Result<()> {
         if self.mode == SaveMode::Overwrite {
             // Its name is on the disk before that of anything that will lie there alone.
             fs::create_dir_all(self.job_folder().join(OLD_FOLDER))?;
         }
-        self.sync_made()?;
-        match self.identity {
-            Some(_) => self.write_done(),
-            None => Ok(()),
-        }
+        self.sync_made()
     }
 
     /// Makes all files visible. They count when [`decide`](Self::decide) says so, here or where another output of the job lies.

@@ -9,9 +9,9 @@ use crate::error::PlanError;
 use crate::ledger::keeper::{Keeper, KeeperEnd, News};
 use crate::ledger::left_out::LeftOut;
 use crate::ledger::ranges::DoneRanges;
-use crate::ledger::record::{Begun, Entry, FORMAT, JudgedRows};
+use crate::ledger::record::{Begun, Entry, FORMAT, JudgedRows, Member};
 use crate::ledger::taken_up::{OutputsLeft, TakenUp};
-use crate::ledger::{DonePart, book, durable, journal, keeper};
+use crate::ledger::{DonePart, OneOfSeveral, book, durable, journal, keeper, together};
 use crate::wire::spec::WrittenFile;
 
 impl FolderOutput {
@@ -49,19 +49,37 @@ impl FolderOutput {
                 workers,
                 inputs,
                 runs: 0,
+                kept_by: self.kept_by()?,
             }))?;
         }
-        if self.identity.is_some() {
-            self.keeper = Some(Keeper::start(book, &self.target, &self.prefix)?);
+        if self.keeps() {
+            let folders = self.kept_folders();
+            self.keeper = Some(Keeper::start(book, folders, &self.prefix)?);
         } else {
             self.book = Some(book);
         }
         Ok(())
     }
 
+    /// The output of the job that keeps what is done of this one, if it is another.
+    fn kept_by(&self) -> io::Result<Option<Member>> {
+        let together = self.identity.as_ref().and_then(|one| one.together.as_ref());
+        let Some(OneOfSeveral { folders, .. }) = together.filter(|one| one.place > 0) else {
+            return Ok(None);
+        };
+        let way = together::way(&self.target, &folders[0])?;
+        Ok(Some(Member {
+            folder: way.display().to_string(),
+            prefix: self.prefix.clone(),
+        }))
+    }
+
     /// Where an input's journal lies, if there are journals.
     pub(crate) fn journal_folder(&self) -> Option<PathBuf> {
-        self.identity.as_ref().map(|_| self.job_folder())
+        let identity = self.identity.as_ref();
+        // What is noted becomes an output by itself, which would miss the rows of all others.
+        let is_one = identity.is_some_and(|identity| identity.together.is_none());
+        is_one.then(|| self.job_folder())
     }
 
     /// Whether what is done is kept for a later run.
@@ -103,24 +121,34 @@ impl FolderOutput {
     pub(crate) fn add_part(
         &mut self,
         part: DonePart,
-        files: Vec<WrittenFile>,
+        files: &[WrittenFile],
         left_out: Vec<LeftOut>,
     ) {
         if let Some(keeper) = &self.keeper {
             keeper.add(News {
                 parts: vec![part.clone()],
-                files: files.clone(),
+                files: files.to_vec(),
                 left_out,
                 ..News::default()
             });
         }
         self.parts.push(part);
-        self.files.extend(files);
     }
 
-    /// Files of a job of several stages that nobody told of so far: all rows have come.
-    pub(crate) fn add_rest(&mut self, files: impl IntoIterator<Item = WrittenFile>) {
-        self.files.extend(files);
+    /// A file of a job of several stages, which becomes visible with the others.
+    pub(crate) fn add_file(&mut self, file: WrittenFile) {
+        self.files.push(file);
+    }
+
+    /// Rows of the files so far.
+    pub(crate) fn rows(&self) -> u64 {
+        self.files.iter().map(|file| file.rows).sum()
+    }
+
+    /// Of what an earlier run has left, the files of other outputs of the job.
+    pub(crate) fn take_files_of_others(&mut self) -> Vec<WrittenFile> {
+        let files = self.left.files.iter().filter(|file| file.output > 0);
+        files.cloned().collect()
     }
 
     /// How far an earlier run has come, where progress is kept by outputs: in a job of so many stages, or one that has had several.
@@ -152,16 +180,19 @@ impl FolderOutput {
         self.synced = synced;
     }
 
-    /// The job has failed, or was ended. Leaves what is done to whoever runs it again.
-    pub(in crate::ledger) fn leave(&mut self) {
-        let has_progress = self.identity.is_some()
-            && (self.done.count() > 0 || !self.parts.is_empty() || self.has_journals());
-        if !has_progress {
+    /// The job has failed, or was ended. Leaves what is done, of all outputs that go on with this one, to whoever runs it again.
+    pub(in crate::ledger) fn leave(&mut self, others: &mut [Self]) {
+        let has_progress = self.done.count() > 0 || !self.parts.is_empty() || self.has_journals();
+        if !self.keeps() || !has_progress {
             return;
         }
-        match self.keep_done() {
+        match self.keep_done(others) {
             // Nobody takes it back.
-            Ok(()) => self.job_file = None,
+            Ok(()) => {
+                self.take_nothing_back();
+                let others = others.iter_mut().filter(|other| other.is_kept());
+                others.for_each(Self::take_nothing_back);
+            }
             Err(error) => {
                 tracing::warn!(%error, folder = %self.target.display(), "what is done could not be kept");
             }
@@ -177,23 +208,30 @@ impl FolderOutput {
         })
     }
 
-    fn keep_done(&mut self) -> io::Result<()> {
+    fn keep_done(&mut self, others: &[Self]) -> io::Result<()> {
+        for other in others.iter().filter(|other| other.is_kept()) {
+            other.sync_made()?;
+        }
         self.sync_made()?;
-        self.write_done()?;
+        self.write_done(others)?;
         let book = self.book.as_ref().ok_or_else(no_book)?;
         book.sync(&self.target, &self.prefix)
     }
 
     /// Says of all files, which are on the disk, that they are there (`LED-1`); the disk may lose this until the ledger is synced.
-    pub(super) fn write_done(&mut self) -> io::Result<()> {
+    /// `others`: outputs of the job, some of which may go on with this one.
+    pub(super) fn write_done(&mut self, others: &[Self]) -> io::Result<()> {
+        let others = others.iter().filter(|other| other.is_kept());
+        let files = self.files.iter();
+        let files = files.chain(others.flat_map(|other| &other.files));
         let all = News {
             inputs: self.done.clone(),
             parts: self.parts.clone(),
-            files: self.files.clone(),
+            files: files.cloned().collect(),
             judged: self.judged.clone(),
             left_out: std::mem::take(&mut self.left_out),
         };
-        let done = keeper::done(&self.target, all);
+        let done = keeper::done(&self.kept_folders(), all);
         self.book
             .as_mut()
             .ok_or_else(no_book)?

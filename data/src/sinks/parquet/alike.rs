@@ -194,6 +194,7 @@ mod tests {
             unfinished: unfinished.display().to_string(),
             schema: encode(&batch.schema()).expect("encodes"),
             sequence: number as u64,
+            output: 0,
         }
     }
 

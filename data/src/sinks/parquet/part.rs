@@ -131,6 +131,7 @@ impl Part {
             rows: self.rows,
             bytes,
             sequence: self.path.sequence,
+            output: 0,
         })
     }
 }

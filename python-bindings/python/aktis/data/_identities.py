@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from . import _failing, _native
 from ._context import DataContext
@@ -14,24 +14,51 @@ from ._fingerprints import Described, fingerprint
 Traits = list[tuple[str, str]]
 
 
-def identity_of(plan: Any, sink: dict[str, Any], written_as: Any) -> tuple[Traits | None, str]:
-    """What the job of writing ``plan`` into ``sink`` is; or ``None``, and why it cannot be taken up."""
-    if isinstance(plan, _native.Recorder) and plan._waits:
+class Written(NamedTuple):
+    """Rows on their way into a folder."""
+
+    plan: Any
+    sink: dict[str, Any]
+    #: What of the sink's settings only Python understands.
+    written_as: Any
+
+
+def identity_of(outputs: Sequence[Written]) -> tuple[Traits | None, str]:
+    """What the job is that has these outputs; or ``None``, and why it cannot be taken up."""
+    if any(isinstance(output.plan, _native.Recorder) and output.plan._waits for output in outputs):
         return None, "it begins with what this process has computed before"
     context = DataContext.get_current()
     keeps_order = bool(context.execution_options.preserve_order)
-    traits, why = _native.jobs().identity(plan, sink, keeps_order=keeps_order, failures=_failing.job_wide(context))
+    native = [(output.plan, output.sink, None) for output in outputs]
+    traits, why = _native.jobs().identity(native, keeps_order=keeps_order, failures=_failing.job_wide(context))
     if why is not None:
         return None, why
+    formats: Traits = []
+    for number, output in enumerate(outputs, 1):
+        if output.written_as is not None:
+            of_output = f" of output {number}" if len(outputs) > 1 else ""
+            formats.append((f"the format of the files{of_output}", fingerprint(output.written_as)))
+    return _functions(outputs) + formats + [tuple(known) for known in traits], ""
+
+
+def _functions(outputs: Sequence[Written]) -> Traits:
+    """What the functions are; one that is on the way to several outputs is one."""
+    found: dict[int, tuple[Described, list[int]]] = {}
+    for number, output in enumerate(outputs, 1):
+        for definition in definitions(output.plan):
+            _, ways = found.setdefault(id(definition), (definition, []))
+            ways.append(number)
     seen: Counter[str] = Counter()
     functions: Traits = []
-    for definition in definitions(plan):
-        seen[definition.name] += 1
-        again = f" ({seen[definition.name]})" if seen[definition.name] > 1 else ""
-        functions.append((f"the function of {definition.name}{again}", fingerprint(dict(definition.parts))))
-    if written_as is not None:
-        functions.append(("the format of the files", fingerprint(written_as)))
-    return functions + [tuple(known) for known in traits], ""
+    for definition, ways in found.values():
+        name = definition.name
+        if len(outputs) > 1 and set(ways) != set(range(1, len(outputs) + 1)):
+            name += f" on the way to output {' and '.join(map(str, sorted(set(ways))))}"
+        for _ in range(max(ways.count(number) for number in ways)):
+            seen[name] += 1
+            again = f" ({seen[name]})" if seen[name] > 1 else ""
+            functions.append((f"the function of {name}{again}", fingerprint(dict(definition.parts))))
+    return functions
 
 
 def definitions(plan: Any) -> Iterator[Described]:

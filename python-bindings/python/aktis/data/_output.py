@@ -9,9 +9,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-from . import _dead_letters, _folders, _identities, _together
-from ._context import DataContext
-from ._formats.naming import Style, namer
+from . import _dead_letters, _folders, _going_on, _together
+from ._formats.naming import Names, Style, namer
 from ._save_mode import mode_in_words
 from ._stores.writing import Far, NamingStore, far_folder, is_wanted, warn_of, workplace
 
@@ -45,13 +44,16 @@ class Output:
             keep: is given the execution as soon as there is one.
             written_as: what of the sink's settings only Python understands.
         """
-        together = _together.current()
-        _together.write(lambda places: self._prepared(plan, sink, keep, written_as, together, places))
+        _together.write(lambda places: self._prepared(plan, sink, keep, written_as, places))
 
     def _prepared(
-        self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], written_as: Any, together: _together.Together | None,
+        self,
+        plan: Any,
+        sink: dict[str, Any],
+        keep: Callable[[Any], None],
+        written_as: Any,
         places: contextlib.ExitStack,
-    ) -> _together.Write | None:  # fmt: skip
+    ) -> _together.Write | None:
         sink = {
             **sink,
             "folder": "",
@@ -60,59 +62,47 @@ class Output:
             "names": None,
             "identity": None,
             "takes_up": False,
+            "together": None,
         }
         if not isinstance(self._path, (str, os.PathLike)):
             raise TypeError(f"{self._function}() takes the path of a folder, not {type(self._path).__name__}")
         far = far_folder(self._function, self._path, self._filesystem)
         if far is not None:
             return self._far(plan, sink, keep, far, places)
-        if together is not None:
-            traits, why = None, "it runs together with others"
-        elif self._resume is False:
-            traits, why = None, ""
-        else:
-            traits, why = _identities.identity_of(plan, sink, written_as)
-        self._say_why_not(why)
-        found = _folders.prepared(
-            self._function,
-            self._path,
-            self._mode,
-            try_create_dir=self._try_create_dir,
-            identity=traits,
-            resume=self._resume,
+        self._namer(uuid.uuid4().hex, adds_files=True)
+        folder = _going_on.Folder(
+            self._function, self._path, self._mode, self._resume, self._try_create_dir, written_as, self._namer
         )
-        if found is None:
+        if not folder.look(is_alone=_together.current() is None):
             return None
-        prefix = found.takes_up or uuid.uuid4().hex[:12]
-        adds_files = found.mode != "overwrite"
-        sink |= {
-            "folder": found.path, "prefix": prefix, "mode": found.mode, "identity": traits, "takes_up": found.takes_up is not None,
-            "names": namer(self._function, self._provider, prefix, self._style, adds_files=adds_files),
-        }  # fmt: skip
-        path, place = os.fspath(self._path), _folders.place_of(found.path)
+        sink |= {"folder": folder.path, "mode": folder.mode}
+        path, place = os.fspath(self._path), _folders.place_of(folder.path)
         letters = _folders.for_letters(self._function, self._dead_letters)
         called = f"{self._function}({path!r})"
-        _folders.check_letters(called, letters, called, place, replaces=found.mode == "overwrite")
+        _folders.check_letters(called, letters, called, place, replaces=folder.mode == "overwrite")
 
         @contextlib.contextmanager
         def as_meant() -> Iterator[None]:
             try:
                 yield
             except BaseException as error:
-                if traits is not None and os.path.exists(os.path.join(found.path, "_aktis", f"{prefix}.ledger")):
+                if _going_on.is_kept(sink):
                     error.add_note(
-                        f"{self._function}(): what is done so far is kept, hidden in {found.path}: the same job goes on with it, and "
+                        f"{self._function}(): what is done so far is kept, hidden in {sink['folder']}: the same job goes on with it, and "
                         "resume=False begins anew"
                     )
                 raise
 
-        return _together.Write(self._function, path, place, plan, sink, letters, keep, as_meant)
+        return _together.Write(self._function, path, place, plan, sink, letters, keep, as_meant, folder=folder)
+
+    def _namer(self, prefix: str, *, adds_files: bool) -> Names | None:
+        return namer(self._function, self._provider, prefix, self._style, adds_files=adds_files)
 
     def _far(
         self, plan: Any, sink: dict[str, Any], keep: Callable[[Any], None], far: Far, places: contextlib.ExitStack
     ) -> _together.Write | None:
         """Into a folder of a store."""
-        self._say_why_not("its folder is not local")
+        _going_on.say_why_not(self._function, self._resume, "its folder is not local")
         if self._dead_letters is not None:
             raise NotImplementedError(
                 f"{self._function}(dead_letters=...) is not there yet for folders that are not local: without it dead rows go into "
@@ -143,19 +133,3 @@ class Output:
                 raise
 
         return _together.Write(self._function, os.fspath(self._path), far.name, plan, sink, None, keep, as_meant)
-
-    def _say_why_not(self, why: str) -> None:
-        if not why:
-            return
-        if self._resume is True:
-            raise ValueError(
-                f'{self._function}(resume=True): this job cannot be taken up where it was left, because {why}; resume="auto" runs it '
-                "as a whole"
-            )
-        if DataContext.get_current().checkpoint_config is not None:
-            from aktis._messages.user_warning import warn
-
-            warn(
-                f"{self._function}(): DataContext.checkpoint_config is set, but this job will begin anew if it does not end, because {why}",
-                UserWarning,
-            )

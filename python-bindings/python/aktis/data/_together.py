@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-from . import _folders, _native, _running
+from . import _folders, _going_on, _native, _running
 
 _CURRENT: contextvars.ContextVar[Together | None] = contextvars.ContextVar("aktis.data.run_together", default=None)
 
@@ -36,6 +36,8 @@ class Write(NamedTuple):
     rows: Callable[[], int] | None = None
     #: Is told why, if the block raises, so that nothing runs.
     is_off: Callable[[Exception], None] | None = None
+    #: If it is local, and may have what an unfinished job has left.
+    folder: _going_on.Folder | None = None
 
     @property
     def output(self) -> _running.Output:
@@ -105,6 +107,8 @@ def write(prepared: Callable[[contextlib.ExitStack], Write | None]) -> None:
         if together is not None:
             together.add(write)
             return
+        if not _going_on.settled([write]):
+            return
         with write.as_meant():
             execution = _running.start_all([write.output], ordered=False)
             write.keep(execution)
@@ -142,6 +146,8 @@ class Together:
         self._thread = None
         _CURRENT.reset(self._token)
         with self.places:
+            if kind is None:
+                self._writes = _going_on.settled(self._writes)
             if kind is None and self._writes:
                 self._run()
             for write in self._writes:
