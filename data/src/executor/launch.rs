@@ -85,6 +85,7 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
         progress,
         journals,
         working: HashMap::new(),
+        queued: HashMap::new(),
         blocks: HashMap::new(),
         stage_of: HashMap::new(),
         next_block: 0,

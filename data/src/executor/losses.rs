@@ -24,6 +24,7 @@ impl ExecutionLoop {
         {
             tracing::warn!(%failure, blocks = blocks.len(), "blocks are lost and made again");
             self.failed_rows.forget(worker);
+            self.queued.remove(&worker);
             self.times.gives_back(worker, Instant::now());
             return Some(Event::InputLost { worker, blocks });
         }
@@ -55,6 +56,7 @@ impl ExecutionLoop {
     pub(super) fn forget_worker(&mut self, worker: WorkerKey) {
         self.stage_of.remove(&worker);
         self.given.remove(&worker);
+        self.queued.remove(&worker);
         self.working.remove(&worker);
         self.sunk.remove(&worker);
         self.expectations.forget(worker);
@@ -104,17 +106,18 @@ impl ExecutionLoop {
 
     /// Which of its blocks a worker could not get: those that the failure names, and if it names none, any may be.
     fn lost_blocks(&self, worker: WorkerKey, failure: &TaskFailure) -> Option<Vec<BlockKey>> {
-        let given = self.given.get(&worker).filter(|given| !given.is_empty())?;
+        let queued = self.queued.get(&worker).map(|queued| &queued.blocks);
+        let given = self.given.get(&worker).into_iter().chain(queued);
+        let given: Vec<BlockKey> = given.flatten().copied().collect();
+        if given.is_empty() {
+            return None;
+        }
         let is_named = |block: &&BlockKey| {
             let handle = self.blocks.get(block);
             handle.is_some_and(|handle| self.pool.is_named(handle, failure))
         };
         let named: Vec<BlockKey> = given.iter().filter(is_named).copied().collect();
-        Some(if named.is_empty() {
-            given.clone()
-        } else {
-            named
-        })
+        Some(if named.is_empty() { given } else { named })
     }
 
     /// What the cluster has now, if a death may have changed it.

@@ -17,7 +17,7 @@ use super::progress::{Progress, Working};
 use super::shares::StoreShare;
 use super::sizes::BatchSizes;
 use super::specs::StageStart;
-use super::starts::LateStart;
+use super::starts::{LateStart, QueuedInput};
 use super::statistics::COST_KEPT_EVERY;
 use super::watch::NodeWatch;
 use super::worker_time::WorkerTimes;
@@ -71,6 +71,8 @@ pub(crate) struct ExecutionLoop {
     pub(crate) sunk: HashMap<WorkerKey, u64>,
     /// Blocks that workers were given last.
     pub(crate) given: HashMap<WorkerKey, Vec<BlockKey>>,
+    /// Of workers that have a second input: what holds when they go on with that.
+    pub(crate) queued: HashMap<WorkerKey, QueuedInput>,
     /// Consumers that wait for blocks to be made again.
     pub(crate) readers: Vec<(BlockKey, Sender<BlockHandle>)>,
     /// Rows that functions fail for.
@@ -180,6 +182,7 @@ impl ExecutionLoop {
                 let result = self.pool.pull(worker);
                 self.checked(worker, result)?;
             }
+            Effect::QueueInput(start) => self.queue_input(start)?,
             Effect::Deliver(part) => self.deliver(part),
             Effect::Release(block) => {
                 self.blocks.remove(&block);

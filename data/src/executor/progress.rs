@@ -195,8 +195,8 @@ fn all_but(ranges: &[SourceRange]) -> Vec<u64> {
 }
 
 impl ExecutionLoop {
-    /// A worker begins an input.
-    pub(super) fn begins(&mut self, start: &StartInput, place: u64) {
+    /// A worker is given an input.
+    pub(super) fn begins(&mut self, start: &StartInput, place: u64) -> Working {
         let is_rerun = !start.wanted.is_empty();
         let mut number = place;
         if let Some(progress) = &mut self.progress {
@@ -205,14 +205,13 @@ impl ExecutionLoop {
             }
             number = progress.number_of(start).unwrap_or(place);
         }
-        let working = Working {
+        Working {
             stage: start.stage,
             sequence: start.sequence,
             number,
             attempt: self.next_attempt,
             is_rerun,
-        };
-        self.working.insert(start.worker, working);
+        }
     }
 
     /// A worker has made a block, or come to the end of an input that blocks are made of.

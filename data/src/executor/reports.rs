@@ -81,12 +81,16 @@ impl ExecutionLoop {
         });
         let made = block.map(|(key, rows, _)| (key, rows));
         self.keep_origin(worker, report, made, left_out);
+        if report.is_last {
+            self.go_on_with_queued(worker);
+        }
         let nanos = report.steps.iter().map(|step| step.wall_nanos).sum();
         Event::Pulled(Pulled {
             worker,
             block,
             partition: report.partition,
             is_last: report.is_last,
+            wants_input: report.wants_input,
             rows_in: report.steps.first().map_or(0, |source| source.rows_out),
             busy: Duration::from_nanos(nanos),
         })

@@ -2,11 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use aktis_worker::TaskFailure;
+
 use super::failed_rows::Attempt;
 use super::main_loop::ExecutionLoop;
+use super::progress::Working;
 use super::specs::StageStart;
-use crate::executor::core::event::{Event, InputContent, StartInput, WorkerKey};
+use crate::block::BlockHandle;
+use crate::executor::core::event::{BlockKey, Event, InputContent, StartInput, WorkerKey};
 use crate::executor::pool::{WorkerInput, WorkerStart};
+use crate::wire::failing::FailingSpec;
+
+/// What is to be known of the second input of a worker when it goes on with that.
+pub(crate) struct QueuedInput {
+    working: Working,
+    /// Its stage, and its place for expectations.
+    judged: (usize, u64),
+    pub(super) blocks: Vec<BlockKey>,
+}
 
 /// A worker that is started when what its predecessors died of has had time to pass.
 pub(crate) struct LateStart {
@@ -82,13 +95,11 @@ impl ExecutionLoop {
         let worker = start.worker;
         self.next_attempt += 1;
         self.sunk.remove(&worker);
+        self.queued.remove(&worker);
         let place = self.place_of(&start);
-        self.begins(&start, place);
-        let attempt = match start.skip_blocks {
-            _ if !start.wanted.is_empty() => Attempt::Rerun,
-            0 => Attempt::Anew,
-            _ => Attempt::GoingOn,
-        };
+        let working = self.begins(&start, place);
+        self.working.insert(worker, working);
+        let attempt = attempt_of(&start);
         let input = (start.stage, start.sequence);
         let number = self.next_attempt;
         let failing = self.failed_rows.begin(worker, input, attempt, number);
@@ -96,20 +107,79 @@ impl ExecutionLoop {
         self.expectations
             .begin(worker, (start.stage, place), is_rerun);
         self.times.begins(worker, is_rerun, Instant::now());
-        if let InputContent::Blocks { feeds, .. } = &start.content {
-            let blocks = feeds.iter().flatten().map(|part| part.block).collect();
-            self.given.insert(worker, blocks);
-        }
-        let (sizes, frames) = self.sizes.begin(start.stage, place);
-        let result = self.input_of(start, failing);
-        let result = result.and_then(|(mut input, blocks)| {
-            (input.sizes, input.frames) = (sizes, frames);
-            if !input.journal.is_empty() {
-                let number = input.output.unwrap_or(input.sequence);
-                self.journals.inputs.insert(number);
-            }
-            self.pool.start_input(worker, WorkerInput(input), blocks)
-        });
+        self.given.insert(worker, blocks_of(&start));
+        let result = self.whole_input(start, place, failing);
+        let result =
+            result.and_then(|(input, blocks)| self.pool.start_input(worker, input, blocks));
         self.checked(worker, result)
+    }
+
+    /// Gives a worker an input that follows the one that it has, and pulls it for that.
+    pub(super) fn queue_input(&mut self, start: StartInput) -> Result<(), Event> {
+        let worker = start.worker;
+        self.next_attempt += 1;
+        let place = self.place_of(&start);
+        let working = self.begins(&start, place);
+        let attempt = attempt_of(&start);
+        let input = (start.stage, start.sequence);
+        let number = self.next_attempt;
+        let failing = self.failed_rows.queue(worker, input, attempt, number);
+        let blocks = blocks_of(&start);
+        let queued = QueuedInput {
+            working,
+            judged: (start.stage, place),
+            blocks,
+        };
+        self.queued.insert(worker, queued);
+        self.times.pull(worker, Instant::now());
+        let result = self.whole_input(start, place, failing);
+        let result =
+            result.and_then(|(input, blocks)| self.pool.queue_input(worker, input, blocks));
+        self.checked(worker, result)
+    }
+
+    /// The worker has used its input up. If it has one that follows, that is the one that it is pulled for.
+    pub(super) fn go_on_with_queued(&mut self, worker: WorkerKey) {
+        if let Some(queued) = self.queued.remove(&worker) {
+            self.working.insert(worker, queued.working);
+            self.given.insert(worker, queued.blocks);
+            self.expectations.begin(worker, queued.judged, false);
+        }
+    }
+
+    /// The message for the worker with all that belongs to it.
+    fn whole_input(
+        &mut self,
+        start: StartInput,
+        place: u64,
+        failing: Option<FailingSpec>,
+    ) -> Result<(WorkerInput, Vec<BlockHandle>), TaskFailure> {
+        let (sizes, frames) = self.sizes.begin(start.stage, place);
+        let (mut input, blocks) = self.input_of(start, failing)?;
+        (input.sizes, input.frames) = (sizes, frames);
+        if !input.journal.is_empty() {
+            let number = input.output.unwrap_or(input.sequence);
+            self.journals.inputs.insert(number);
+        }
+        Ok((WorkerInput(input), blocks))
+    }
+}
+
+fn attempt_of(start: &StartInput) -> Attempt {
+    match start.skip_blocks {
+        _ if !start.wanted.is_empty() => Attempt::Rerun,
+        0 => Attempt::Anew,
+        _ => Attempt::GoingOn,
+    }
+}
+
+/// The blocks that come along.
+fn blocks_of(start: &StartInput) -> Vec<BlockKey> {
+    match &start.content {
+        InputContent::Blocks { feeds, .. } => {
+            let parts = feeds.iter().flatten();
+            parts.map(|part| part.block).collect()
+        }
+        InputContent::Split(_) => Vec::new(),
     }
 }

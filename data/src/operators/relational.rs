@@ -1,6 +1,7 @@
 //! Filter, project, compute, select, drop, rename: bound to the columns that the batches really have.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -10,7 +11,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::expressions::Column;
 
-use super::stream::{BatchStream, is_pause};
+use super::stream::{BatchStream, CallsBegun, is_pause};
 use crate::columns::conform;
 use crate::error::{first_line, quoted};
 use crate::graph::{NamedExpression, Operator};
@@ -90,6 +91,17 @@ impl BatchStream for RelationalStream {
         // Where no row is left, the columns are.
         let empty = self.empty.take();
         Ok(empty.filter(|_| !std::mem::replace(&mut self.is_told, true)))
+    }
+
+    fn begin_ahead(
+        &mut self,
+        before: Option<&CallsBegun>,
+    ) -> Result<Option<CallsBegun>, TaskFailure> {
+        self.input.begin_ahead(before)
+    }
+
+    fn is_ready_within(&mut self, patience: Duration) -> Result<bool, TaskFailure> {
+        self.input.is_ready_within(patience)
     }
 
     fn passes_on(&self) -> Option<&dyn BatchStream> {

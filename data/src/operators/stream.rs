@@ -4,11 +4,14 @@ use std::panic::resume_unwind;
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
+
+use super::map::CallsAhead;
 
 /// Batches one after another; ends with `None` or at the first failure.
 pub(crate) trait BatchStream: Send {
@@ -26,15 +29,58 @@ pub(crate) trait BatchStream: Send {
         self.passes_on()?.position_before()
     }
 
+    /// Begins calls whose turn would come later, as many as may be under way. `before`: calls of an input that comes first, of
+    /// the same function. `None`: it has more to begin, or its calls do not overlap.
+    fn begin_ahead(
+        &mut self,
+        _before: Option<&CallsBegun>,
+    ) -> Result<Option<CallsBegun>, TaskFailure> {
+        Ok(None)
+    }
+
+    /// Whether [`next`](Self::next) has something to give by then, as far as that can be known; waits so long at most.
+    fn is_ready_within(&mut self, _patience: Duration) -> Result<bool, TaskFailure> {
+        Ok(true)
+    }
+
     /// Where its batches come from, if it gives all that becomes of one before it takes another: their places are its own.
     fn passes_on(&self) -> Option<&dyn BatchStream> {
         None
     }
 }
 
+/// The calls of a step over an input, all of which are begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallsBegun {
+    /// Those that are not over, or wait behind such.
+    pub(crate) calls: usize,
+    /// As many as there may be.
+    pub(crate) most: usize,
+    /// What they hold.
+    pub(crate) ahead: CallsAhead,
+}
+
+impl CallsBegun {
+    /// Whether one more may be begun.
+    pub(crate) fn have_room(&self) -> bool {
+        self.calls < self.most
+    }
+}
+
 impl BatchStream for Box<dyn BatchStream> {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         (**self).next()
+    }
+
+    fn begin_ahead(
+        &mut self,
+        before: Option<&CallsBegun>,
+    ) -> Result<Option<CallsBegun>, TaskFailure> {
+        (**self).begin_ahead(before)
+    }
+
+    fn is_ready_within(&mut self, patience: Duration) -> Result<bool, TaskFailure> {
+        (**self).is_ready_within(patience)
     }
 
     fn passes_on(&self) -> Option<&dyn BatchStream> {

@@ -66,8 +66,16 @@ pub trait BatchFunction: Send {
     /// The next batch that the first call gives, `None` at its end. A call that fails has ended.
     fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure>;
 
+    /// Whether [`next_output`](Self::next_output) need not wait any more by then; waits so long at most, if it can tell.
+    fn has_output_within(&mut self, _patience: Duration) -> Result<bool, TaskFailure> {
+        Ok(true)
+    }
+
     /// Nobody wants the outputs of the calls under way.
     fn forget_calls(&mut self);
+
+    /// All calls with rows of an input are over; there may be calls with those of another.
+    fn end_input(&mut self) {}
 
     /// From now on rows that fail may be left out: where it can tell which of them a failure is about, it says so by
     /// [`take_failed`](Self::take_failed) and goes on with the others.

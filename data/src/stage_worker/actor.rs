@@ -19,6 +19,8 @@ pub const STAGE_WORKER: &str = "aktis.data.StageWorker";
 pub const METHOD_READY: &str = "ready";
 /// Begins an input and pulls once.
 pub const METHOD_START: &str = "start";
+/// Adds an input that follows the one that is under way, and pulls once.
+pub const METHOD_QUEUE: &str = "queue";
 /// Pulls once.
 pub const METHOD_PULL: &str = "pull";
 
@@ -63,12 +65,12 @@ impl NativeActor for StageWorker {
                 Ok(vec![Value::native(ready.encode_to_vec())])
             }
             METHOD_START => {
-                let spec =
-                    InputSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
-                let there = input.contained.into_iter().map(InputBlock::Stored);
-                let here = dependencies.into_iter().map(block_bytes);
-                let blocks = there.chain(here.map(InputBlock::Here)).collect();
+                let (spec, blocks) = given(input, dependencies)?;
                 self.begin(spec, blocks).map(reply)
+            }
+            METHOD_QUEUE => {
+                let (spec, blocks) = given(input, dependencies)?;
+                self.queue(spec, blocks).map(reply)
             }
             METHOD_PULL => self.pull().map(reply),
             other => Err(TaskFailure::new(
@@ -77,6 +79,17 @@ impl NativeActor for StageWorker {
             )),
         }
     }
+}
+
+/// An input with its blocks.
+fn given(
+    input: Value,
+    dependencies: Vec<Value>,
+) -> Result<(InputSpec, Vec<InputBlock>), TaskFailure> {
+    let spec = InputSpec::decode(&*input.inband).map_err(|error| broken_message(&error))?;
+    let there = input.contained.into_iter().map(InputBlock::Stored);
+    let here = dependencies.into_iter().map(block_bytes);
+    Ok((spec, there.chain(here.map(InputBlock::Here)).collect()))
 }
 
 fn reply((report, block): (Report, Option<Bytes>)) -> Vec<Value> {

@@ -17,7 +17,7 @@ use crate::testing::{ids, rows, test_map};
 use crate::wire::encode_task;
 use crate::wire::failing::{BlamedRow, FailingSpec, MostRows, StepRow};
 
-fn failing(name: &str, batch_rows: usize) -> MapSpec {
+pub(super) fn failing(name: &str, batch_rows: usize) -> MapSpec {
     MapSpec {
         batch_rows: Some(batch_rows),
         failures: FailurePolicy {
@@ -36,12 +36,12 @@ fn worker(name: &str) -> StageWorker {
     worker_of(&[failing(name, 16)])
 }
 
-fn worker_of(maps: &[MapSpec]) -> StageWorker {
+pub(super) fn worker_of(maps: &[MapSpec]) -> StageWorker {
     let map = |spec| Operator::Map(MapCall::of(spec));
     worker_with(maps.iter().map(map).collect())
 }
 
-fn worker_with(steps: Vec<Operator>) -> StageWorker {
+pub(super) fn worker_with(steps: Vec<Operator>) -> StageWorker {
     let task = StageTask {
         name: "Read->Map".to_owned(),
         source: handed_on(),
@@ -92,8 +92,14 @@ fn told(report: &Report) -> Vec<u64> {
 }
 
 /// The worker is given fifty rows.
-fn begin(worker: &mut StageWorker, input: InputSpec) {
-    let batch = rows(0, 50);
+pub(super) fn begin(worker: &mut StageWorker, input: InputSpec) {
+    let (input, blocks) = input_of(0, input);
+    worker.start(input, blocks).expect("begins");
+}
+
+/// Fifty rows from this one on.
+pub(super) fn input_of(first: i64, input: InputSpec) -> (InputSpec, Vec<InputBlock>) {
+    let batch = rows(first, 50);
     let part = BlockPart {
         first_row: 0,
         rows: 50,
@@ -104,7 +110,7 @@ fn begin(worker: &mut StageWorker, input: InputSpec) {
         ..input
     };
     let stream = crate::block::encode(&batch.schema(), &[batch]).expect("encodes");
-    worker.start(input, vec![stream.into()]).expect("begins");
+    (input, vec![stream.into()])
 }
 
 #[test]
@@ -392,7 +398,7 @@ fn what_ends_an_input_while_nobody_pulls_is_told_before_it_fails() {
     };
     let mut worker = worker_with(vec![Operator::Expect(expectation)]);
     begin(&mut worker, InputSpec::default());
-    let running = worker.running.as_mut().expect("begun");
+    let running = worker.running.front_mut().expect("begun");
     let failing = running.failing.clone().expect("rows are judged");
     assert!(running.stream.next().is_err() && failing.over_limit().is_some());
     let (report, _) = worker.pull().expect("tells");

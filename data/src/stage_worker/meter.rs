@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use crate::block::data_bytes;
 use crate::operators::function::SharedFunction;
 use crate::operators::group::GroupMeters;
-use crate::operators::stream::{BatchStream, is_pause};
+use crate::operators::stream::{BatchStream, CallsBegun, is_pause};
 use crate::wire::spec::StepReport;
 
 /// Counters of one step; times include the steps that it pulls from on the same thread.
@@ -78,6 +78,17 @@ impl BatchStream for Metered {
             self.meter.count(batch);
         }
         result
+    }
+
+    fn begin_ahead(
+        &mut self,
+        before: Option<&CallsBegun>,
+    ) -> Result<Option<CallsBegun>, TaskFailure> {
+        self.meter.timed(|| self.inner.begin_ahead(before))
+    }
+
+    fn is_ready_within(&mut self, patience: Duration) -> Result<bool, TaskFailure> {
+        self.meter.timed(|| self.inner.is_ready_within(patience))
     }
 
     fn passes_on(&self) -> Option<&dyn BatchStream> {

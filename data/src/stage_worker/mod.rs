@@ -3,11 +3,14 @@
 //!
 //! ```text
 //!  start(input) ─► source ─► step ─► step ─► ... ─► block cutter ─► Report + block
-//!  pull()         (parquet,   (filter, project,      (one, or one of each partition)
-//!                  numbers,    map)                  or sink      ─► Report
+//!  queue(input)   (parquet,   (filter, project,      (one, or one of each partition)
+//!  pull()          numbers,    map)                  or sink      ─► Report
 //!                  blocks of                         (count, files)
 //!                  each feed)
 //! ```
+//!
+//! An input that is queued follows the one that is under way: where calls overlap, its first ones begin while the last ones of that
+//! are not over, and nothing of it is handed out before.
 //!
 //! - STG-1 (nothing-half-done): a worker's files are hidden; they get their names when the whole job is done, and are gone
 //!   when their input is dropped.
@@ -26,7 +29,7 @@ mod running;
 mod seen;
 mod sizing;
 
-pub use actor::{METHOD_PULL, METHOD_READY, METHOD_START, STAGE_WORKER, register};
+pub use actor::{METHOD_PULL, METHOD_QUEUE, METHOD_READY, METHOD_START, STAGE_WORKER, register};
 pub(crate) use seen::SeenColumns;
 
 use clock::WorkerClock;
@@ -37,6 +40,7 @@ use output::Output;
 use running::RunningInput;
 use sizing::Sizing;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -66,7 +70,8 @@ pub struct StageWorker {
     reader: Box<dyn SourceReader>,
     /// Bytes that the reader had read when it was last asked.
     reported_bytes: u64,
-    running: Option<RunningInput>,
+    /// The one that is pulled, and the one that follows.
+    running: VecDeque<RunningInput>,
     /// Where relational work spills; `None`: in a temporary folder.
     spill: Option<SpillPlace>,
     /// What it is called where people read of it.
@@ -91,7 +96,7 @@ impl StageWorker {
             captured,
             functions: None,
             reported_bytes: 0,
-            running: None,
+            running: VecDeque::new(),
             spill: None,
             name: format!("process {}", std::process::id()).into(),
             notes: Arc::new(NoNotes),
@@ -130,12 +135,18 @@ impl StageWorker {
     }
 
     /// Begins an input. What was under way is forgotten.
-    pub fn start(
+    pub fn start(&mut self, input: InputSpec, blocks: Vec<InputBlock>) -> Result<(), TaskFailure> {
+        self.running.clear();
+        let running = self.open_input(input, blocks)?;
+        self.running.push_back(running);
+        Ok(())
+    }
+
+    fn open_input(
         &mut self,
         mut input: InputSpec,
         blocks: Vec<InputBlock>,
-    ) -> Result<(), TaskFailure> {
-        self.running = None;
+    ) -> Result<RunningInput, TaskFailure> {
         let functions = self.load_functions()?.clone();
         self.sizing.begin(&input);
         let mut meters = StageMeters::new(functions.clone());
@@ -164,7 +175,7 @@ impl StageWorker {
             attempt: input.attempt,
         };
         let output = Output::open(&self.task, written, bounds)?;
-        self.running = Some(RunningInput {
+        Ok(RunningInput {
             stream,
             output,
             meters,
@@ -183,8 +194,8 @@ impl StageWorker {
                 .then(|| Noting::new(PathBuf::from(&input.journal), input.noted_rows, input.spans)),
             made_rows: input.made_rows,
             marks: input.is_marked.then(|| Marks::new(input.done)),
-        });
-        Ok(())
+            asked: None,
+        })
     }
 
     /// Bytes read from storage since this was last asked.
@@ -204,6 +215,18 @@ impl StageWorker {
         self.pull_since(began)
     }
 
+    /// Adds an input that follows the one that is under way, and pulls that once.
+    pub fn queue(
+        &mut self,
+        input: InputSpec,
+        blocks: Vec<InputBlock>,
+    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        let began = Instant::now();
+        let next = self.open_input(input, blocks)?;
+        self.running.push_back(next);
+        self.pull_since(began)
+    }
+
     /// Goes on until there is a block, or the input is used up, or there is progress to tell.
     pub fn pull(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
         self.pull_since(Instant::now())
@@ -212,20 +235,21 @@ impl StageWorker {
     /// The same; `began`: when it was called.
     fn pull_since(&mut self, began: Instant) -> Result<(Report, Option<Bytes>), TaskFailure> {
         let read_before = self.bytes_read_since_report();
-        let running = self.running.as_mut().ok_or_else(|| {
+        let mut running = self.running.iter_mut();
+        let (first, next) = (running.next(), running.next());
+        let first = first.ok_or_else(|| {
             TaskFailure::new(
                 ErrorCode::Internal,
                 "a stage worker was pulled without an input",
             )
         })?;
-        let outcome = running.advance();
-        let read_by_group = running.meters.bytes_read_by_group();
-        let finished = match &outcome {
-            Ok((report, _)) => report.is_last,
-            Err(_) => true,
-        };
-        if finished {
-            self.running = None;
+        let outcome = first.advance(next);
+        let read_by_group = first.meters.bytes_read_by_group();
+        match &outcome {
+            Ok((report, _)) if report.is_last => drop(self.running.pop_front()),
+            Ok(_) => {}
+            // The functions have forgotten all calls.
+            Err(_) => self.running.clear(),
         }
         let (mut report, block) = outcome?;
         report.bytes_read = read_before + read_by_group + self.bytes_read_since_report();
@@ -272,5 +296,7 @@ fn captured_of<'a>(call: &MapCall, all: &'a [Value]) -> Result<Option<&'a Value>
 mod exchange_tests;
 #[cfg(test)]
 mod failing_tests;
+#[cfg(test)]
+mod queued_tests;
 #[cfg(test)]
 mod tests;

@@ -18,11 +18,13 @@ use crate::block;
 use crate::operators::blocks::CutBlock;
 use crate::operators::failing::FailingInput;
 use crate::operators::fragment::HotKeys;
-use crate::operators::stream::{BatchStream, is_pause};
+use crate::operators::stream::{BatchStream, CallsBegun, is_pause};
 use crate::wire::spec::Report;
 
 /// A worker with a sink has no blocks to show; it reports at least this often.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
+/// Whoever had no input to follow may have one after so long.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// An input under way.
 pub(super) struct RunningInput {
@@ -53,20 +55,25 @@ pub(super) struct RunningInput {
     pub(super) made_rows: u64,
     /// Where it is known that all of a place is out, where somebody asks.
     pub(super) marks: Option<Marks>,
+    /// When an input that follows was last asked for.
+    pub(super) asked: Option<Instant>,
 }
 
 impl RunningInput {
-    /// Goes on until there is a block, or the end, or progress to tell.
-    pub(super) fn advance(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
+    /// Goes on until there is a block, or the end, or progress to tell. `next`: the input that follows.
+    pub(super) fn advance(
+        &mut self,
+        next: Option<&mut Self>,
+    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
         let Some(failing) = self.failing.clone() else {
-            return self.go_on();
+            return self.go_on(next);
         };
         let limit = failing.over_limit();
         let (mut report, block) = match limit {
             Some(failure) if self.has_told_limit => return Err(failure),
             // Threads of stages that run together may get there while nobody pulls.
             Some(_) => (self.unfinished(), None),
-            None => match self.go_on() {
+            None => match self.go_on(next) {
                 // Whom they are told ends the job, and keeps them.
                 Err(_) if failing.over_limit().is_some() => (self.unfinished(), None),
                 outcome => outcome?,
@@ -78,7 +85,7 @@ impl RunningInput {
         Ok((report, block))
     }
 
-    /// A report without a block, where nothing more comes.
+    /// A report without a block.
     fn unfinished(&mut self) -> Report {
         Report {
             steps: self.meters.take_report(),
@@ -86,7 +93,46 @@ impl RunningInput {
         }
     }
 
-    fn go_on(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
+    /// Calls of `next` begin when all of this input's are begun. Whether more could be under way, and it is time to say so: when
+    /// there is nothing to be done for a while, at the latest.
+    fn begin_ahead(&mut self, next: &mut Option<&mut Self>) -> Result<bool, TaskFailure> {
+        if !self.may_share() {
+            return Ok(false);
+        }
+        let Some(calls) = self.stream.begin_ahead(None)?.filter(CallsBegun::have_room) else {
+            return Ok(false);
+        };
+        if let Some(next) = next {
+            if next.may_share() {
+                next.stream.begin_ahead(Some(&calls))?;
+            }
+            return Ok(false);
+        }
+        if calls.calls == 0 {
+            return Ok(false);
+        }
+        let since = self.asked.map(|asked| asked.elapsed());
+        let left = since.map(|since| ASK_AGAIN.saturating_sub(since));
+        let has_more = match left {
+            Some(left) if !left.is_zero() => self.stream.is_ready_within(left)?,
+            Some(_) | None => false,
+        };
+        if !has_more {
+            self.asked = Some(Instant::now());
+        }
+        Ok(!has_more)
+    }
+
+    /// Whether calls of another input may be under way beside those of this one: not where whose rows a death is blamed on must be
+    /// known, and not where this one may end before all of its calls are over.
+    fn may_share(&self) -> bool {
+        self.failing.is_none() && self.rows_left.is_none()
+    }
+
+    fn go_on(
+        &mut self,
+        mut next: Option<&mut Self>,
+    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
         let began = Instant::now();
         let mut rows_sunk = 0;
         loop {
@@ -110,6 +156,9 @@ impl RunningInput {
             }
             let noted = self.noted.next()?;
             let is_noted = noted.is_some();
+            if !is_noted && self.begin_ahead(&mut next)? {
+                return Ok((self.wanting(rows_sunk), None));
+            }
             let batch = match noted {
                 Some(batch) => Some(batch),
                 None if self.rows_left == Some(0) => None,
@@ -124,16 +173,24 @@ impl RunningInput {
                 rows_sunk += self.take(batch, is_noted)?;
             }
             if self.is_time_to_report(began) {
-                let steps = self.meters.take_report();
-                return Ok((
-                    Report {
-                        rows: rows_sunk,
-                        steps,
-                        ..Report::default()
-                    },
-                    None,
-                ));
+                return Ok((self.progress(rows_sunk), None));
             }
+        }
+    }
+
+    /// A report without a block, where the sink has taken so many rows.
+    fn progress(&mut self, rows: u64) -> Report {
+        Report {
+            rows,
+            ..self.unfinished()
+        }
+    }
+
+    /// The same of an input that another may follow.
+    fn wanting(&mut self, rows: u64) -> Report {
+        Report {
+            wants_input: true,
+            ..self.progress(rows)
         }
     }
 

@@ -245,6 +245,10 @@ impl BatchFunction for Overlapping {
         4
     }
 
+    fn is_lazy(&self) -> bool {
+        false
+    }
+
     fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
         self.0.push_back(Some(batch));
         Ok(())

@@ -418,6 +418,9 @@ pub struct Report {
     /// What the pull has taken.
     #[prost(message, optional, tag = "15")]
     pub time: Option<PullTime>,
+    /// All calls of the input are begun, and more could be under way: those of one that follows.
+    #[prost(bool, tag = "16")]
+    pub wants_input: bool,
 }
 
 /// What one step did.

@@ -275,6 +275,18 @@ impl BatchFunction for PythonFunction {
         })
     }
 
+    fn has_output_within(&mut self, patience: Duration) -> Result<bool, TaskFailure> {
+        attached(|py| {
+            let seconds = patience.as_secs_f64();
+            let ready = self
+                .function
+                .call_method1(py, "has_output_within", (seconds,));
+            ready
+                .and_then(|ready| ready.extract(py))
+                .map_err(|error| described(py, &error, &self.name))
+        })
+    }
+
     fn forget_calls(&mut self) {
         attached(|py| {
             if let Err(error) = self.function.call_method0(py, "forget_calls") {

@@ -1,6 +1,8 @@
 """Async functions and classes: one loop per worker, calls that overlap, outputs that leave as they come."""
 
 import asyncio
+import os
+import signal
 import threading
 import time
 
@@ -95,6 +97,65 @@ def test_a_slow_call_holds_up_no_others_that_come_after_it(function, options):
     pool = ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=4, **options)
     ds = ds.map_batches(function, fn_constructor_args=(100, 4), batch_size=1, compute=pool)
     assert [row["id"] for row in ds.take_all()] == order
+
+
+class Company(Slow):
+    """No call ends but in company of so many, except the last ones of all."""
+
+    def __init__(self, size, rows):
+        super().__init__(0, size)
+        self.begun, self.rows = 0, rows
+
+    async def __call__(self, batch):
+        self.begin(batch)
+        self.begun += 1
+        deadline = time.monotonic() + DEADLINE_S
+        while self.under_way < self.most and self.begun < self.rows:
+            assert time.monotonic() < deadline, f"only {self.under_way} calls are under way after {self.begun}"
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)
+        return self.end(batch)
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.1])
+def test_calls_of_the_next_input_begin_while_the_last_ones_are_under_way(pause_s):
+    # An input is at least eight rows, and comes while the one before it is at its end, or later.
+    def make(batch):
+        time.sleep(pause_s)
+        return batch
+
+    ds = aktis.data.range(64, override_num_blocks=8).map_batches(make)
+    pool = ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=4)
+    ds = ds.map_batches(Company, fn_constructor_args=(4, 64), batch_size=1, compute=pool, num_gpus=1)
+    assert [row["id"] for row in ds.take_all()] == list(range(64))
+
+
+class DiesOnce(Company):
+    """Its process ends when so many calls have begun, the first time."""
+
+    def __init__(self, size, rows, at, path):
+        super().__init__(size, rows)
+        self.at, self.path = at, path
+
+    async def __call__(self, batch):
+        if self.path.exists():
+            # Its inputs are alone now.
+            self.rows = 0
+        elif self.begun >= self.at:
+            self.path.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().__call__(batch)
+
+
+@pytest.mark.parametrize("at", [5, 7, 8, 9, 12])
+def test_inputs_of_a_worker_that_dies_with_two_are_written_once(at, tmp_path):
+    ds = aktis.data.range(64, override_num_blocks=8)
+    pool = ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=4)
+    arguments = (4, 64, at, tmp_path / "died")
+    ds = ds.map_batches(DiesOnce, fn_constructor_args=arguments, batch_size=1, compute=pool)
+    ds.write_parquet(str(tmp_path / "out"))
+    assert (tmp_path / "died").exists()
+    assert sorted(aktis.data.read_parquet(str(tmp_path / "out")).to_pandas()["id"]) == list(range(64))
 
 
 def test_rows_of_async_functions_overlap_and_keep_their_order():

@@ -13,7 +13,8 @@ use aktis_worker::TaskFailure;
 
 use super::Executor;
 use super::event::WorkerKey;
-use super::workers::WorkerState;
+use super::stage::Active;
+use super::workers::{Held, WorkerState};
 
 /// How many workers of a stage may try to make their functions ready, one after another, where none can.
 const CONSTRUCTIONS: u32 = 3;
@@ -62,11 +63,12 @@ impl Deaths {
         self.progress += 1;
     }
 
-    /// A worker died over an input at this time of the job. `is_node`: its node is known to be gone.
-    pub(super) fn add(&mut self, input: InputKey, at: Duration, is_node: bool) -> DeathVerdict {
+    /// A worker died over these inputs at this time of the job. `is_node`: its node is known to be gone.
+    pub(super) fn add(&mut self, inputs: &[InputKey], at: Duration, is_node: bool) -> DeathVerdict {
         let is_apart = |last: Duration| at.saturating_sub(last) > TOGETHER;
+        let mut all = inputs.iter();
         // Whose next worker dies too, has not died with the others.
-        if self.last.at.is_none_or(is_apart) || self.last.inputs.contains(&input) {
+        if self.last.at.is_none_or(is_apart) || all.any(|input| self.last.inputs.contains(input)) {
             self.last = Incident {
                 has_progress: self.spared_at.is_none_or(|spared| self.progress > spared),
                 ..Incident::default()
@@ -74,13 +76,13 @@ impl Deaths {
         }
         let last = &mut self.last;
         last.at = Some(at);
-        last.inputs.insert(input);
-        last.is_shared |= is_node || last.inputs.len() > 1;
+        last.is_shared |= is_node || !last.inputs.is_empty();
+        last.inputs.extend(inputs);
         if last.is_shared && last.has_progress {
             self.spared_at = Some(self.progress);
             return DeathVerdict::Spares(std::mem::take(&mut last.counted));
         }
-        last.counted.push(input);
+        last.counted.extend(inputs);
         DeathVerdict::Counts
     }
 }
@@ -112,17 +114,20 @@ impl Executor {
         let (max_deaths, next_worker) = (self.setup.max_deaths, self.next_worker);
         let stage = &mut self.stages[index];
         match stage.workers.remove(worker) {
-            Some(WorkerState::Busy(mut active)) => {
-                let sequence = active.sequence;
+            Some(WorkerState::Busy(Held { active, queued })) => {
+                let mut all: Vec<Active> = [active].into_iter().chain(queued).collect();
+                let keys: Vec<InputKey> = all.iter().map(|one| (index, one.sequence)).collect();
                 let is_node = failure.code == ErrorCode::NodeDied;
                 let verdict = match is_explained {
                     true => DeathVerdict::Spares(Vec::new()),
-                    false => self.deaths.add((index, sequence), at, is_node),
+                    false => self.deaths.add(&keys, at, is_node),
                 };
-                let deaths = active.work.deaths_mut();
-                *deaths += u32::from(verdict == DeathVerdict::Counts);
-                let deaths = *deaths;
-                let unwanted = stage.put_back(active);
+                // Of two inputs either may be to blame: both count, and each is tried alone from then on.
+                for one in &mut all {
+                    *one.work.deaths_mut() += u32::from(verdict == DeathVerdict::Counts);
+                }
+                let (sequence, deaths) = (all[0].sequence, *all[0].work.deaths_mut());
+                let unwanted = stage.put_back(all);
                 self.spare(verdict);
                 self.free_unwanted(unwanted);
                 let stage = &self.stages[index];
@@ -189,30 +194,33 @@ mod tests {
         let mut deaths = Deaths::default();
         for times in 0..4 {
             assert_eq!(
-                deaths.add((0, 7), times * 5 * SECOND, false),
+                deaths.add(&[(0, 7)], times * 5 * SECOND, false),
                 DeathVerdict::Counts
             );
         }
         // Over the same input, however quickly.
-        assert_eq!(deaths.add((0, 7), 15 * SECOND, false), DeathVerdict::Counts);
+        assert_eq!(
+            deaths.add(&[(0, 7)], 15 * SECOND, false),
+            DeathVerdict::Counts
+        );
     }
 
     #[test]
     fn deaths_that_come_together_spare_all_inputs() {
         let mut deaths = Deaths::default();
-        assert_eq!(deaths.add((0, 1), SECOND, false), DeathVerdict::Counts);
+        assert_eq!(deaths.add(&[(0, 1)], SECOND, false), DeathVerdict::Counts);
         assert_eq!(
-            deaths.add((0, 2), SECOND, false),
+            deaths.add(&[(0, 2)], SECOND, false),
             DeathVerdict::Spares(vec![(0, 1)])
         );
         assert_eq!(
-            deaths.add((1, 1), 2 * SECOND, false),
+            deaths.add(&[(1, 1)], 2 * SECOND, false),
             DeathVerdict::Spares(Vec::new())
         );
         // Its node is gone: others may be quiet.
         deaths.got_on();
         assert_eq!(
-            deaths.add((0, 3), 60 * SECOND, true),
+            deaths.add(&[(0, 3)], 60 * SECOND, true),
             DeathVerdict::Spares(Vec::new())
         );
     }
@@ -223,7 +231,7 @@ mod tests {
         let mut counted = 0;
         for at in 1..=20 {
             for input in [(0, 1), (0, 2)] {
-                match deaths.add(input, at * SECOND / 10, false) {
+                match deaths.add(&[input], at * SECOND / 10, false) {
                     DeathVerdict::Counts => counted += 1,
                     DeathVerdict::Spares(inputs) => counted -= inputs.len(),
                 }
@@ -236,8 +244,8 @@ mod tests {
     fn deaths_of_all_workers_count_when_nothing_is_done_between_them() {
         let mut deaths = Deaths::default();
         let round = |at: u32, deaths: &mut Deaths| {
-            let first = deaths.add((0, 1), at * SECOND, false);
-            let second = deaths.add((0, 2), at * SECOND, false);
+            let first = deaths.add(&[(0, 1)], at * SECOND, false);
+            let second = deaths.add(&[(0, 2)], at * SECOND, false);
             assert_eq!(first, DeathVerdict::Counts);
             second != DeathVerdict::Counts
         };

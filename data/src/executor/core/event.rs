@@ -105,8 +105,10 @@ pub struct Pulled {
     pub block: Option<(BlockKey, u64, u64)>,
     /// Which partition the block belongs to.
     pub partition: u32,
-    /// Whether the input is used up.
+    /// Whether the input is used up. If the worker was given one that follows, it is pulled for that from now on.
     pub is_last: bool,
+    /// Whether all calls of the input are begun, and more could be under way: those of one that follows.
+    pub wants_input: bool,
     /// Rows that went in since the last pull.
     pub rows_in: u64,
     /// How long the worker worked for it.
@@ -135,6 +137,8 @@ pub enum Effect {
     StartInput(StartInput),
     /// Pull once more; answered like `StartInput`.
     Pull(WorkerKey),
+    /// The same, and give the worker an input that follows the one that it is pulled for.
+    QueueInput(StartInput),
     /// Give rows to the consumer; answered by `Taken`, when they have been read.
     Deliver(BlockSlice),
     /// Nobody needs the block any more.

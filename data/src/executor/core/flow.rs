@@ -2,8 +2,9 @@
 
 use super::Executor;
 use super::event::{Effect, WorkerKey};
-use super::stage::{Active, Stage, Work};
-use super::workers::WorkerState;
+use super::recovery::start_of;
+use super::stage::{Active, Input, Stage, Work};
+use super::workers::{Paused, WorkerState};
 
 impl Executor {
     /// Does everything that may be done now.
@@ -72,6 +73,7 @@ impl Executor {
         self.resize(index)
             || self.start_rerun(index)
             || self.start_input(index, is_forced)
+            || (!is_forced && self.queue_input(index))
             || self.pull_more(index, is_forced)
             || self.make_input(index, is_forced)
     }
@@ -93,8 +95,8 @@ impl Executor {
             return false;
         };
         let stage = &mut self.stages[index];
-        if let Some(WorkerState::Busy(active)) = stage.workers.remove(worker) {
-            let unwanted = stage.put_back(active);
+        if let Some(WorkerState::Busy(held)) = stage.workers.remove(worker) {
+            let unwanted = stage.put_back(held.into_all());
             self.free_unwanted(unwanted);
             self.effects.push(Effect::TakeBack(worker));
         }
@@ -127,7 +129,9 @@ impl Executor {
     fn make_input(&mut self, index: usize, is_forced: bool) -> bool {
         let stage = &mut self.stages[index];
         // Not before somebody can take it: until then more blocks may join it.
-        let is_early = stage.workers.first_idle().is_none() && stage.workers.count() > 0;
+        let is_taken =
+            stage.workers.first_idle().is_some() || stage.workers.wanting().next().is_some();
+        let is_early = !is_taken && stage.workers.count() > 0;
         if !stage.pending.is_empty() || is_early {
             return false;
         }
@@ -161,12 +165,53 @@ impl Executor {
     }
 
     fn send_input(&mut self, index: usize, worker: WorkerKey, sequence: u64) {
+        let active = self.take_pending(index, sequence);
+        self.assign(index, worker, active);
+    }
+
+    fn take_pending(&mut self, index: usize, sequence: u64) -> Active {
         let input = self.stages[index]
             .pending
             .remove(&sequence)
             .expect("only pending inputs are sent");
         let work = Work::Input(input);
-        self.assign(index, worker, Active { sequence, work });
+        Active { sequence, work }
+    }
+
+    /// Gives an input to a worker that is about to have too few calls under way, and pulls it for the one that it has. Inputs that
+    /// workers have died over are alone with theirs: whose rows are to blame must be known.
+    fn queue_input(&mut self, index: usize) -> bool {
+        let stage = &self.stages[index];
+        let is_well = |input: &Input| input.deaths == 0;
+        let may_take = |of: &Paused| {
+            let active = stage.workers.active(of.worker).map(|active| &active.work);
+            let is_alone = !matches!(active, Some(Work::Input(input)) if is_well(input));
+            !is_alone && !stage.holds_up_the_end(of.worker)
+        };
+        let Some(Paused {
+            sequence: first,
+            worker,
+            ..
+        }) = stage.workers.wanting().find(may_take)
+        else {
+            return false;
+        };
+        if stage.pending.is_empty() {
+            return self.make_input(index, false);
+        }
+        let mut behind = stage.pending.range(first + 1..);
+        let next = behind.find(|(_, input)| is_well(input) && self.blocks.are_there(&input.origin));
+        let Some(sequence) = next.map(|(&sequence, _)| sequence) else {
+            return false;
+        };
+        if !self.may_pull(index, first, false) {
+            return false;
+        }
+        let next = self.take_pending(index, sequence);
+        let start = start_of(index, worker, &next);
+        self.effects.push(Effect::QueueInput(start));
+        self.stages[index].workers.queue(worker, next);
+        true
     }
 
     /// Pulls from the worker whose input comes first in the order.
@@ -195,10 +240,9 @@ impl Executor {
         let Some(worker) = stage.workers.last_paused() else {
             return false;
         };
-        if let Some(active) = stage.workers.set_idle(worker) {
-            let unwanted = stage.put_back(active);
-            self.free_unwanted(unwanted);
-        }
+        let held = stage.workers.set_idle(worker);
+        let unwanted = stage.put_back(held);
+        self.free_unwanted(unwanted);
         self.send_input(index, worker, head);
         true
     }

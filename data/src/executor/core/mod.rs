@@ -237,6 +237,9 @@ impl Executor {
         }
         let stage = &mut self.stages[index];
         stage.workers.pull_ended(pulled.worker);
+        if pulled.wants_input {
+            stage.workers.wants_input(pulled.worker);
+        }
         let done = Load {
             busy: pulled.busy,
             rows_in: pulled.rows_in,
@@ -280,7 +283,7 @@ impl Executor {
     fn input_done(&mut self, index: usize, worker: WorkerKey, sequence: u64) {
         let stage = &mut self.stages[index];
         stage.outputs.complete(sequence);
-        if let Some(active) = stage.workers.set_idle(worker)
+        if let Some(active) = stage.workers.input_ended(worker)
             && let Work::Input(input) = active.work
         {
             self.free_ingredients(&input.origin);

@@ -21,16 +21,15 @@ use super::lineage::{Origin, Recipe};
 use super::stage::{Active, Rerun, Work, content_of};
 
 impl Executor {
-    /// The worker stays; its input waits until its blocks are there again.
+    /// The worker stays; what it had waits until its blocks are there again.
     pub(super) fn input_lost(&mut self, worker: WorkerKey, blocks: Vec<BlockKey>) {
         let Some(index) = self.stage_of(worker) else {
             return;
         };
         let stage = &mut self.stages[index];
-        if let Some(active) = stage.workers.set_idle(worker) {
-            let unwanted = stage.put_back(active);
-            self.free_unwanted(unwanted);
-        }
+        let held = stage.workers.set_idle(worker);
+        let unwanted = stage.put_back(held);
+        self.free_unwanted(unwanted);
         for block in blocks {
             self.block_lost(block);
         }
@@ -102,10 +101,9 @@ impl Executor {
         };
         let stage = &mut self.stages[index];
         let rerun = stage.reruns.remove(&sequence).expect("found just above");
-        if let Some(active) = stage.workers.set_idle(worker) {
-            let unwanted = stage.put_back(active);
-            self.free_unwanted(unwanted);
-        }
+        let held = stage.workers.set_idle(worker);
+        let unwanted = stage.put_back(held);
+        self.free_unwanted(unwanted);
         self.assign(
             index,
             worker,
@@ -119,19 +117,8 @@ impl Executor {
 
     /// Gives a worker what it shall work on.
     pub(super) fn assign(&mut self, index: usize, worker: WorkerKey, active: Active) {
-        let ((skip_blocks, skip_rows), wanted) = match &active.work {
-            Work::Input(input) => ((input.blocks_out, input.rows_out), Vec::new()),
-            Work::Rerun(rerun) => (rerun.skipped(), rerun.wanted.keys().copied().collect()),
-        };
-        self.effects.push(Effect::StartInput(StartInput {
-            worker,
-            stage: index,
-            sequence: active.sequence,
-            content: content_of(&active.work),
-            skip_blocks,
-            skip_rows,
-            wanted,
-        }));
+        let start = start_of(index, worker, &active);
+        self.effects.push(Effect::StartInput(start));
         self.stages[index].workers.assign(worker, active);
     }
 
@@ -179,7 +166,7 @@ impl Executor {
 
     /// All that was wanted is there. What the worker still has of its input is forgotten with the next one.
     fn end_rerun(&mut self, index: usize, worker: WorkerKey) {
-        let Some(active) = self.stages[index].workers.set_idle(worker) else {
+        let Some(active) = self.stages[index].workers.input_ended(worker) else {
             return;
         };
         if let Work::Rerun(rerun) = active.work {
@@ -192,6 +179,23 @@ impl Executor {
         for ingredient in origin.ingredients() {
             self.free_block(ingredient.part.block, ingredient.account);
         }
+    }
+}
+
+/// What the worker is told of what it is given.
+pub(super) fn start_of(stage: usize, worker: WorkerKey, active: &Active) -> StartInput {
+    let ((skip_blocks, skip_rows), wanted) = match &active.work {
+        Work::Input(input) => ((input.blocks_out, input.rows_out), Vec::new()),
+        Work::Rerun(rerun) => (rerun.skipped(), rerun.wanted.keys().copied().collect()),
+    };
+    StartInput {
+        worker,
+        stage,
+        sequence: active.sequence,
+        content: content_of(&active.work),
+        skip_blocks,
+        skip_rows,
+        wanted,
     }
 }
 

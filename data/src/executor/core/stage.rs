@@ -109,6 +109,13 @@ impl Work {
             Self::Rerun(rerun) => &mut rerun.deaths,
         }
     }
+
+    fn into_origin(self) -> Arc<Origin> {
+        match self {
+            Self::Input(input) => input.origin,
+            Self::Rerun(rerun) => rerun.origin,
+        }
+    }
 }
 
 /// An input in work.
@@ -369,9 +376,14 @@ impl Stage {
         Some(active.work.deaths_mut())
     }
 
-    /// Puts work back that its worker did not end. Returns the blocks that it has given in vain.
+    /// Puts back what a worker had and did not end. Returns the blocks that it has given in vain.
     #[must_use]
-    pub(crate) fn put_back(&mut self, active: Active) -> Vec<BlockSlice> {
+    pub(crate) fn put_back(&mut self, all: impl IntoIterator<Item = Active>) -> Vec<BlockSlice> {
+        let all = all.into_iter();
+        all.flat_map(|active| self.put_one_back(active)).collect()
+    }
+
+    fn put_one_back(&mut self, active: Active) -> Vec<BlockSlice> {
         match active.work {
             Work::Input(mut input) => {
                 let mut unwanted = Vec::new();
@@ -468,11 +480,8 @@ impl Stage {
         let mut workers = Vec::new();
         for (worker, state) in self.workers.drain() {
             workers.push(worker);
-            if let WorkerState::Busy(active) = state {
-                origins.push(match active.work {
-                    Work::Input(input) => input.origin,
-                    Work::Rerun(rerun) => rerun.origin,
-                });
+            if let WorkerState::Busy(held) = state {
+                origins.extend(held.into_all().map(|active| active.work.into_origin()));
             }
         }
         let pending = std::mem::take(&mut self.pending).into_values();

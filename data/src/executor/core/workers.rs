@@ -1,9 +1,12 @@
 //! The workers of a stage, and which of them can be asked for something.
 //!
 //! ```text
-//!  starting ──ready──► idle ──assign──► pulling ◄──pull_begun/pull_ended──► paused
-//!                       ▲                  └──────────── set_idle ────────────┘
+//!  starting ──ready──► idle ──assign──► pulling ◄──pull_begun/pull_ended──► paused ──queue──► pulling, with one more input
+//!                       ▲                  └────────── input_ended ───────────┘
 //! ```
+//! A worker whose calls overlap may have a second input, which follows the first: its calls begin while the last ones of the first are
+//! under way.
+//!
 //! Kept by state, so that finding an idle worker does not look at a thousand busy ones.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +22,27 @@ pub(crate) enum WorkerState {
     /// Waits for an input.
     Idle,
     /// Has an input.
-    Busy(Active),
+    Busy(Held),
+}
+
+/// What a busy worker has.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// What it is pulled for.
+    pub(crate) active: Active,
+    /// The input that follows.
+    pub(crate) queued: Option<Active>,
+}
+
+impl Held {
+    /// In their order.
+    pub(crate) fn into_all(self) -> impl Iterator<Item = Active> {
+        std::iter::once(self.active).chain(self.queued)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Active> {
+        std::iter::once(&self.active).chain(&self.queued)
+    }
 }
 
 fn paused(worker: WorkerKey, active: &Active) -> Paused {
@@ -38,6 +61,8 @@ pub(crate) struct WorkerTable {
     starting: BTreeSet<WorkerKey>,
     /// Busy workers without a pull under way.
     paused: BTreeSet<Paused>,
+    /// Those of them that could begin calls of one more input.
+    wanting: BTreeSet<Paused>,
     /// What each has done.
     loads: BTreeMap<WorkerKey, Load>,
 }
@@ -67,17 +92,39 @@ impl WorkerTable {
         Some(state)
     }
 
-    /// The worker waits for an input. Returns the one that it had.
-    pub(crate) fn set_idle(&mut self, worker: WorkerKey) -> Option<Active> {
-        match self.replace(worker, WorkerState::Idle)? {
-            WorkerState::Busy(active) => Some(active),
-            WorkerState::Starting | WorkerState::Idle => None,
+    /// The worker waits for an input. Returns what it had.
+    pub(crate) fn set_idle(&mut self, worker: WorkerKey) -> Vec<Active> {
+        match self.replace(worker, WorkerState::Idle) {
+            Some(WorkerState::Busy(held)) => held.into_all().collect(),
+            Some(WorkerState::Starting | WorkerState::Idle) | None => Vec::new(),
         }
     }
 
     /// The worker has an input, and a pull is under way.
     pub(crate) fn assign(&mut self, worker: WorkerKey, active: Active) {
-        self.replace(worker, WorkerState::Busy(active));
+        let queued = None;
+        self.replace(worker, WorkerState::Busy(Held { active, queued }));
+    }
+
+    /// The worker has one more input, which follows the one that it has, and a pull of that is under way.
+    pub(crate) fn queue(&mut self, worker: WorkerKey, next: Active) {
+        self.pull_begun(worker);
+        if let Some(WorkerState::Busy(held)) = self.states.get_mut(&worker) {
+            held.queued = Some(next);
+        }
+    }
+
+    /// The first input of the worker is used up, and it goes on with the one that follows, if there is one. Returns the first.
+    pub(crate) fn input_ended(&mut self, worker: WorkerKey) -> Option<Active> {
+        let WorkerState::Busy(Held { active, queued }) = self.replace(worker, WorkerState::Idle)?
+        else {
+            return None;
+        };
+        if let Some(next) = queued {
+            self.assign(worker, next);
+            self.pull_ended(worker);
+        }
+        Some(active)
     }
 
     fn replace(&mut self, worker: WorkerKey, state: WorkerState) -> Option<WorkerState> {
@@ -98,8 +145,10 @@ impl WorkerTable {
             WorkerState::Idle => {
                 self.idle.remove(&worker);
             }
-            WorkerState::Busy(active) => {
-                self.paused.remove(&paused(worker, active));
+            WorkerState::Busy(held) => {
+                let paused = paused(worker, &held.active);
+                self.paused.remove(&paused);
+                self.wanting.remove(&paused);
             }
         }
     }
@@ -108,7 +157,23 @@ impl WorkerTable {
     pub(crate) fn pull_begun(&mut self, worker: WorkerKey) {
         if let Some(paused) = self.active(worker).map(|active| paused(worker, active)) {
             self.paused.remove(&paused);
+            self.wanting.remove(&paused);
         }
+    }
+
+    /// The worker, whose pull came back, could begin calls of one more input.
+    pub(crate) fn wants_input(&mut self, worker: WorkerKey) {
+        let Some(WorkerState::Busy(Held { active, queued })) = self.states.get(&worker) else {
+            return;
+        };
+        if queued.is_none() && matches!(active.work, Work::Input(_)) {
+            self.wanting.insert(paused(worker, active));
+        }
+    }
+
+    /// Those whose pull came back that could begin calls of one more input.
+    pub(crate) fn wanting(&self) -> impl Iterator<Item = Paused> {
+        self.wanting.iter().copied()
     }
 
     /// The pull that was under way came back.
@@ -123,10 +188,10 @@ impl WorkerTable {
         self.states.contains_key(&worker)
     }
 
-    /// What the worker has in work.
+    /// What the worker has in work, and is pulled for.
     pub(crate) fn active(&self, worker: WorkerKey) -> Option<&Active> {
         match self.states.get(&worker)? {
-            WorkerState::Busy(active) => Some(active),
+            WorkerState::Busy(held) => Some(&held.active),
             WorkerState::Starting | WorkerState::Idle => None,
         }
     }
@@ -134,25 +199,29 @@ impl WorkerTable {
     /// What the worker has in work; its place in the order must stay.
     pub(crate) fn active_mut(&mut self, worker: WorkerKey) -> Option<&mut Active> {
         match self.states.get_mut(&worker)? {
-            WorkerState::Busy(active) => Some(active),
+            WorkerState::Busy(held) => Some(&mut held.active),
             WorkerState::Starting | WorkerState::Idle => None,
         }
     }
 
     /// Who works on the input at this place of the order; that must stay.
     pub(crate) fn active_at(&mut self, sequence: u64) -> Option<&mut Active> {
-        self.states.values_mut().find_map(|state| match state {
-            WorkerState::Busy(active) if active.sequence == sequence => Some(active),
-            _ => None,
-        })
+        let held = self.states.values_mut().filter_map(|state| match state {
+            WorkerState::Busy(held) => Some(held),
+            WorkerState::Starting | WorkerState::Idle => None,
+        });
+        let mut all =
+            held.flat_map(|held| std::iter::once(&mut held.active).chain(&mut held.queued));
+        all.find(|active| active.sequence == sequence)
     }
 
     /// All that is in work.
     pub(crate) fn all_active(&self) -> impl Iterator<Item = &Active> {
-        self.states.values().filter_map(|state| match state {
-            WorkerState::Busy(active) => Some(active),
+        let held = self.states.values().filter_map(|state| match state {
+            WorkerState::Busy(held) => Some(held),
             WorkerState::Starting | WorkerState::Idle => None,
-        })
+        });
+        held.flat_map(Held::all)
     }
 
     /// Workers without an input.
@@ -235,6 +304,21 @@ impl WorkerTable {
         for found in &self.paused {
             let active = self.active(found.worker).expect("it is busy");
             assert_eq!(*found, paused(found.worker, active));
+        }
+        assert!(self.wanting.is_subset(&self.paused));
+        for state in self.states.values() {
+            if let WorkerState::Busy(Held {
+                active,
+                queued: Some(next),
+            }) = state
+            {
+                assert!(matches!(
+                    (&active.work, &next.work),
+                    (Work::Input(_), Work::Input(_))
+                ));
+                // Else the input whose outputs everybody waits for might wait behind one that has no room.
+                assert!(active.sequence < next.sequence);
+            }
         }
         for &worker in &self.idle {
             assert!(matches!(self.states.get(&worker), Some(WorkerState::Idle)));

@@ -136,6 +136,7 @@ impl FailedRows {
         note: Option<NotedCall>,
         failure: &TaskFailure,
     ) -> Death {
+        let queued = self.queued.remove(&worker);
         let Some(under_way) = self.under_way.remove(&worker) else {
             return Death::Unexplained;
         };
@@ -161,8 +162,10 @@ impl FailedRows {
                 .iter()
                 .any(|step| step.policy.loses_rows());
             if loses_rows || failure.code == ErrorCode::OutOfMemory {
-                let rows = self.inputs.entry(under_way.input).or_default();
-                rows.blame.is_careful = true;
+                for under_way in [under_way].into_iter().chain(queued) {
+                    let rows = self.inputs.entry(under_way.input).or_default();
+                    rows.blame.is_careful = true;
+                }
             }
             return Death::Unexplained;
         };

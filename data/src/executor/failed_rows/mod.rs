@@ -50,6 +50,8 @@ pub(crate) struct FailedRows {
     /// Rows of inputs that are: they are left out too when blocks of these are made again.
     done: HashMap<InputKey, BTreeSet<StepRow>>,
     under_way: HashMap<WorkerKey, UnderWay>,
+    /// Inputs that follow those, of workers that have two.
+    queued: HashMap<WorkerKey, UnderWay>,
     /// Of steps of stages whose workers have died for want of memory: how many rows a call may have since then.
     most_rows: HashMap<(usize, u32), u64>,
     /// Rows of all sources, if they are known.
@@ -135,6 +137,7 @@ impl FailedRows {
             inputs: HashMap::new(),
             done: HashMap::new(),
             under_way: HashMap::new(),
+            queued: HashMap::new(),
             most_rows: HashMap::new(),
             source_rows,
             note_prefix,
@@ -209,6 +212,31 @@ impl FailedRows {
         attempt: Attempt,
         number: u64,
     ) -> Option<FailingSpec> {
+        self.queued.remove(&worker);
+        let (spec, under_way) = self.told_of(input, attempt, number)?;
+        self.under_way.insert(worker, under_way);
+        Some(spec)
+    }
+
+    /// The same of an input that it goes on with when the one that it has is used up.
+    pub(super) fn queue(
+        &mut self,
+        worker: WorkerKey,
+        input: InputKey,
+        attempt: Attempt,
+        number: u64,
+    ) -> Option<FailingSpec> {
+        let (spec, under_way) = self.told_of(input, attempt, number)?;
+        self.queued.insert(worker, under_way);
+        Some(spec)
+    }
+
+    fn told_of(
+        &mut self,
+        input: InputKey,
+        attempt: Attempt,
+        number: u64,
+    ) -> Option<(FailingSpec, UnderWay)> {
         if !self.calls_functions(input.0) {
             return None;
         }
@@ -237,8 +265,7 @@ impl FailedRows {
             note_key,
             rows_in: HashMap::new(),
         };
-        self.under_way.insert(worker, under_way);
-        Some(spec)
+        Some((spec, under_way))
     }
 
     /// What a worker reports. Fails if more rows have failed than may.
@@ -249,7 +276,7 @@ impl FailedRows {
         let input = under_way.input;
         if under_way.is_rerun {
             if report.is_last {
-                self.under_way.remove(&worker);
+                self.go_on(worker);
             }
             return Ok(());
         }
@@ -282,7 +309,7 @@ impl FailedRows {
 
     /// The input is used up: what was told of it counts.
     fn end(&mut self, worker: WorkerKey, input: InputKey) {
-        self.under_way.remove(&worker);
+        self.go_on(worker);
         let Some(rows) = self.inputs.remove(&input) else {
             return;
         };
@@ -306,9 +333,18 @@ impl FailedRows {
         }
     }
 
-    /// The worker gives its input back.
+    /// The worker goes on with its second input, if it has one.
+    fn go_on(&mut self, worker: WorkerKey) {
+        match self.queued.remove(&worker) {
+            Some(queued) => self.under_way.insert(worker, queued),
+            None => self.under_way.remove(&worker),
+        };
+    }
+
+    /// The worker gives back what it has.
     pub(super) fn forget(&mut self, worker: WorkerKey) {
         self.under_way.remove(&worker);
+        self.queued.remove(&worker);
     }
 
     /// Where the worker would have noted what it may have died of.

@@ -47,6 +47,7 @@ struct RunningThread {
 enum WorkerRequest {
     Ready,
     Start(Box<InputSpec>, Vec<Bytes>),
+    Queue(Box<InputSpec>, Vec<Bytes>),
     Pull,
 }
 
@@ -204,6 +205,16 @@ impl StagePool for InProcessPool {
         self.request(worker, WorkerRequest::Start(Box::new(input.0), blocks?))
     }
 
+    fn queue_input(
+        &mut self,
+        worker: WorkerKey,
+        input: WorkerInput,
+        blocks: Vec<BlockHandle>,
+    ) -> Result<(), TaskFailure> {
+        let blocks: Result<Vec<Bytes>, TaskFailure> = blocks.iter().map(read).collect();
+        self.request(worker, WorkerRequest::Queue(Box::new(input.0), blocks?))
+    }
+
     fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure> {
         self.request(worker, WorkerRequest::Pull)
     }
@@ -268,6 +279,9 @@ fn serve(worker: &mut StageWorker, request: WorkerRequest) -> Answer {
         WorkerRequest::Ready => return Answer::Ready(worker.ready()),
         WorkerRequest::Start(input, blocks) => {
             worker.begin(*input, blocks.into_iter().map(Into::into).collect())
+        }
+        WorkerRequest::Queue(input, blocks) => {
+            worker.queue(*input, blocks.into_iter().map(Into::into).collect())
         }
         WorkerRequest::Pull => worker.pull(),
     };

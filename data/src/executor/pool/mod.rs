@@ -85,6 +85,15 @@ pub trait StagePool: Send {
         blocks: Vec<BlockHandle>,
     ) -> Result<(), TaskFailure>;
 
+    /// Gives a worker an input that follows the one that it has, and pulls once.
+    #[doc(hidden)]
+    fn queue_input(
+        &mut self,
+        worker: WorkerKey,
+        input: WorkerInput,
+        blocks: Vec<BlockHandle>,
+    ) -> Result<(), TaskFailure>;
+
     /// Pulls once.
     #[doc(hidden)]
     fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure>;

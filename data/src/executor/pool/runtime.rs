@@ -25,7 +25,7 @@ use super::{
 use crate::block::{self, BlockHandle};
 use crate::executor::core::event::WorkerKey;
 use crate::sources::SourceBlock;
-use crate::stage_worker::{METHOD_PULL, METHOD_READY, METHOD_START, STAGE_WORKER};
+use crate::stage_worker::{METHOD_PULL, METHOD_QUEUE, METHOD_READY, METHOD_START, STAGE_WORKER};
 use crate::wire::spec::Report;
 use crate::wire::time::ReadyReport;
 
@@ -104,6 +104,24 @@ impl RuntimePool {
         self.when_ready(key, &report.clone(), move |runtime| {
             Answer::Pulled(read_report(runtime, &report, block))
         })
+    }
+
+    /// Calls a method with an input.
+    fn give(
+        &self,
+        worker: WorkerKey,
+        method: &str,
+        input: WorkerInput,
+        blocks: Vec<BlockHandle>,
+    ) -> Result<(), TaskFailure> {
+        let blocks: Result<Vec<ObjectRef>, TaskFailure> = blocks.iter().map(reference).collect();
+        let (there, here) = match input.0.is_large {
+            true => (blocks?, Vec::new()),
+            false => (Vec::new(), blocks?),
+        };
+        let mut input = Value::native(input.0.encode_to_vec());
+        input.contained = there.into_iter().collect();
+        self.call_for_report(worker, method, input, here)
     }
 
     fn call(
@@ -321,14 +339,16 @@ impl StagePool for RuntimePool {
         input: WorkerInput,
         blocks: Vec<BlockHandle>,
     ) -> Result<(), TaskFailure> {
-        let blocks: Result<Vec<ObjectRef>, TaskFailure> = blocks.iter().map(reference).collect();
-        let (there, here) = match input.0.is_large {
-            true => (blocks?, Vec::new()),
-            false => (Vec::new(), blocks?),
-        };
-        let mut input = Value::native(input.0.encode_to_vec());
-        input.contained = there.into_iter().collect();
-        self.call_for_report(worker, METHOD_START, input, here)
+        self.give(worker, METHOD_START, input, blocks)
+    }
+
+    fn queue_input(
+        &mut self,
+        worker: WorkerKey,
+        input: WorkerInput,
+        blocks: Vec<BlockHandle>,
+    ) -> Result<(), TaskFailure> {
+        self.give(worker, METHOD_QUEUE, input, blocks)
     }
 
     fn pull(&mut self, worker: WorkerKey) -> Result<(), TaskFailure> {

@@ -15,6 +15,7 @@ mod store;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -235,11 +236,23 @@ impl BatchFunction for CachedFunction {
         }
     }
 
+    fn has_output_within(&mut self, patience: Duration) -> Result<bool, TaskFailure> {
+        match self.calls.front() {
+            Some(first) if first.ready.is_none() && !first.asked.is_empty() => {
+                self.inner.has_output_within(patience)
+            }
+            _ => Ok(true),
+        }
+    }
+
     fn forget_calls(&mut self) {
         self.inner.forget_calls();
         self.calls.clear();
         self.failed.clear();
-        // An input is over, or nobody wants the rest of it.
+        self.store.write();
+    }
+
+    fn end_input(&mut self) {
         self.store.write();
     }
 

@@ -7,8 +7,8 @@ use crate::operators::udf::BatchFunction;
 const MOST_DONE: u64 = 32;
 
 /// What calls hold.
-#[derive(Debug)]
-pub(super) struct CallsAhead {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallsAhead {
     /// What calls that are over may hold, while they wait.
     done_bytes: u64,
     calls: u64,
@@ -30,6 +30,13 @@ impl CallsAhead {
     pub(super) fn over(&mut self, bytes: u64) {
         self.calls += 1;
         self.bytes += bytes;
+    }
+
+    /// What is known from another input, as long as nothing is of this one.
+    pub(super) fn learn(&mut self, other: &Self) {
+        if self.calls == 0 {
+            (self.calls, self.bytes) = (other.calls, other.bytes);
+        }
     }
 
     /// How many calls may be begun.

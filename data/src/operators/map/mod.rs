@@ -15,16 +15,17 @@ pub(crate) mod sizes;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
 use super::failing::Guard;
 use super::function::SharedFunction;
-use super::stream::BatchStream;
+use super::stream::{BatchStream, CallsBegun};
 use crate::block::value_bytes;
 use crate::graph::MapCall;
-use ahead::CallsAhead;
+pub(crate) use ahead::CallsAhead;
 use growth::Became;
 use guarded::GuardedMap;
 use rebatch::Rebatch;
@@ -118,6 +119,9 @@ pub(crate) fn open(
             peeked: None,
             told: Columns::Untold(None),
             done_rows: position,
+            before: 0,
+            has_more: true,
+            has_failed: false,
         }),
     }
 }
@@ -134,6 +138,11 @@ struct MapStream {
     told: Columns,
     /// Of the first function: rows whose calls are over.
     done_rows: Option<u64>,
+    /// Calls of an input that comes first, and is not used up.
+    before: usize,
+    /// There may be batches that no call was begun with.
+    has_more: bool,
+    has_failed: bool,
 }
 
 /// What whoever comes next knows about the columns.
@@ -172,21 +181,39 @@ struct Call {
 
 impl BatchStream for MapStream {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
-        loop {
-            self.begin_calls()?;
-            if self.calls.is_empty() {
-                return Ok(self.told.end());
-            }
-            match self.next_of_call()? {
-                Some(batch) if batch.num_rows() > 0 => {
-                    self.told = Columns::Told;
-                    self.look_for_end()?;
-                    return Ok(Some(batch));
-                }
-                Some(empty) => self.told.note(empty),
-                None => {}
-            }
+        // It is pulled when the input before it is used up.
+        self.before = 0;
+        let result = self.next_output();
+        self.has_failed |= result.is_err();
+        result
+    }
+
+    fn begin_ahead(
+        &mut self,
+        before: Option<&CallsBegun>,
+    ) -> Result<Option<CallsBegun>, TaskFailure> {
+        if self.is_careful || self.function.lock().calls_ahead() < 2 {
+            return Ok(None);
         }
+        self.before = before.map_or(0, |before| before.calls);
+        if let Some(before) = before {
+            self.ahead.learn(&before.ahead);
+        }
+        let result = self.begin_calls();
+        self.has_failed |= result.is_err();
+        result?;
+        Ok((!self.has_more).then(|| CallsBegun {
+            calls: self.before + self.calls.len(),
+            most: self.ahead.most(self.function.lock().as_ref()),
+            ahead: self.ahead,
+        }))
+    }
+
+    fn is_ready_within(&mut self, patience: Duration) -> Result<bool, TaskFailure> {
+        if self.peeked.is_some() || self.calls.is_empty() {
+            return Ok(true);
+        }
+        self.function.lock().has_output_within(patience)
     }
 
     fn position(&self) -> Option<u64> {
@@ -204,20 +231,44 @@ impl BatchStream for MapStream {
 
 impl Drop for MapStream {
     fn drop(&mut self) {
-        // The function outlives the input.
-        self.function.lock().forget_calls();
+        // The function outlives the input, and may have calls of the next one by now.
+        let mut function = self.function.lock();
+        if self.has_failed || !self.calls.is_empty() {
+            function.forget_calls();
+        } else {
+            function.end_input();
+        }
     }
 }
 
 impl MapStream {
+    fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        loop {
+            self.begin_calls()?;
+            if self.calls.is_empty() {
+                return Ok(self.told.end());
+            }
+            match self.next_of_call()? {
+                Some(batch) if batch.num_rows() > 0 => {
+                    self.told = Columns::Told;
+                    self.look_for_end()?;
+                    return Ok(Some(batch));
+                }
+                Some(empty) => self.told.note(empty),
+                None => {}
+            }
+        }
+    }
+
     /// Begins as many calls as the function wants to have under way.
     fn begin_calls(&mut self) -> Result<(), TaskFailure> {
         let ahead = match self.is_careful {
             true => 1,
             false => self.ahead.most(self.function.lock().as_ref()),
         };
-        while self.calls.len() < ahead {
+        while self.has_more && self.before + self.calls.len() < ahead {
             let Some(input) = self.rebatch.next()? else {
+                self.has_more = false;
                 return Ok(());
             };
             if input.num_rows() > 0 {

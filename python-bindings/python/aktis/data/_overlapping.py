@@ -54,6 +54,11 @@ class Outputs:
                 raise error
             raise StopIteration
 
+    def is_ready_within(self, seconds: float) -> bool:
+        """Whether there is an output, or the end, by then."""
+        with self._changed:
+            return bool(self._changed.wait_for(lambda: self._items or self._is_over, seconds))
+
     def put(self, item: Any) -> bool:
         """Hands an output over, from a thread; whether anybody still wants more."""
         with self._changed:

@@ -139,6 +139,11 @@ class LoadedFunction:
                 _mistakes.explain(error, batch, self._kind)
             raise
 
+    def has_output_within(self, seconds: float) -> bool:
+        """Whether :meth:`next_output` need not wait for a call any more by then."""
+        _, outputs = self._calls[0]
+        return outputs.is_ready_within(seconds) if isinstance(outputs, Outputs) else True
+
     def forget_calls(self) -> None:
         """Nobody wants the rest of the calls."""
         for _, outputs in self._calls:

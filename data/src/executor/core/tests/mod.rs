@@ -50,7 +50,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     (
         prop::collection::vec(0usize..40, 0..8),
         prop::collection::vec(shapes(), 1..4),
-        any::<bool>(),
+        (any::<bool>(), any::<bool>()),
         prop_oneof![Just(1u64), 10u64..400, Just(1_000_000)],
         0usize..6,
         0usize..8,
@@ -58,13 +58,23 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         prop::collection::vec(any::<u16>(), 50..300),
     )
         .prop_map(
-            |(splits, stages, keep_order, budget_bytes, deaths, losses, (more, moves), choices)| {
+            |(
+                splits,
+                stages,
+                (keep_order, overlaps),
+                budget_bytes,
+                deaths,
+                losses,
+                (more, moves),
+                choices,
+            )| {
                 // Always room for one worker of each stage.
                 let least = i64::try_from(stages.len()).expect("few stages");
                 Scenario {
                     nodes: [least].into_iter().chain(more).collect(),
                     moves,
                     keep_order,
+                    overlaps,
                     budget_bytes,
                     deaths,
                     losses,

@@ -50,6 +50,8 @@ pub(super) struct Scenario {
     /// Stages whose rows end in a sink, if they go to no other stage; other ends are read by the consumer.
     pub(super) sinks: BTreeSet<usize>,
     pub(super) keep_order: bool,
+    /// Whether workers ask for an input that follows the one that they have.
+    pub(super) overlaps: bool,
     pub(super) budget_bytes: u64,
     pub(super) deaths: usize,
     /// Blocks that get lost with their nodes.
@@ -75,6 +77,7 @@ impl Scenario {
             stages,
             sinks: BTreeSet::new(),
             keep_order: true,
+            overlaps: false,
             budget_bytes: 1000,
             deaths: 0,
             losses: 0,

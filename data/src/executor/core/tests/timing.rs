@@ -98,7 +98,7 @@ impl Timed {
                     outcome.expect("nothing fails");
                     self.is_over = true;
                 }
-                Effect::Pull(_) => panic!("an input is one block"),
+                Effect::Pull(_) | Effect::QueueInput(_) => panic!("an input is one block"),
                 Effect::Release(_) | Effect::TakeBack(_) => {}
                 Effect::Restored { .. } => panic!("nothing is lost"),
             }
@@ -130,6 +130,7 @@ impl Timed {
                 block: (rows > 0).then_some((block, rows, rows)),
                 partition: 0,
                 is_last: true,
+                wants_input: false,
                 rows_in: rows,
                 busy: Duration::from_nanos(takes),
             }),

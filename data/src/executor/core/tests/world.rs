@@ -25,6 +25,8 @@ pub(super) struct Work {
     /// Only these are sent, if there are any.
     pub(super) wanted: Vec<u64>,
     pub(super) rows: Vec<u64>,
+    /// How often it may yet be asked for an input that follows without a block.
+    asks: usize,
 }
 
 impl Work {
@@ -48,7 +50,7 @@ pub(super) struct World {
     pub(super) split_rows: Vec<Vec<Vec<u64>>>,
     /// Of each stage, by definition.
     pub(super) stage_rows: Vec<Vec<u64>>,
-    pub(super) work: HashMap<WorkerKey, Work>,
+    pub(super) work: HashMap<WorkerKey, VecDeque<Work>>,
     pub(super) contents: HashMap<BlockKey, Vec<u64>>,
     pub(super) answers: Vec<Event>,
     /// What was delivered and not read.
@@ -73,6 +75,8 @@ pub(super) struct World {
     pub(super) next_block: u64,
     /// Inputs that were given to workers of each stage.
     pub(super) given: Vec<usize>,
+    /// Those of them that were to follow another.
+    pub(super) queued: usize,
     /// Blocks that were asked for again.
     pub(super) remade: usize,
     pub(super) deaths_left: usize,
@@ -167,6 +171,7 @@ impl World {
             moves_left: scenario.moves,
             next_block: 0,
             given: vec![0; scenario.stages.len()],
+            queued: 0,
             remade: 0,
             choice: 0,
             most_used: 0,
@@ -335,6 +340,7 @@ impl World {
                 Effect::TakeBack(_) => {}
                 Effect::StartInput(start) => self.start_input(start),
                 Effect::Pull(worker) => self.pull(worker),
+                Effect::QueueInput(start) => self.queue_input(start),
                 Effect::Deliver(part) => {
                     self.consumer.push(part);
                 }
@@ -372,6 +378,20 @@ impl World {
     }
 
     pub(super) fn start_input(&mut self, start: StartInput) {
+        self.work.remove(&start.worker);
+        self.take_input(start);
+    }
+
+    /// An input follows the one that the worker has.
+    fn queue_input(&mut self, start: StartInput) {
+        if let Some(works) = self.work.get(&start.worker) {
+            assert_eq!(works.len(), 1, "no more than two inputs");
+            self.queued += 1;
+        }
+        self.take_input(start);
+    }
+
+    fn take_input(&mut self, start: StartInput) {
         if !self.live_workers.contains(&start.worker) {
             // It died, and the executor is about to hear of it.
             return;
@@ -401,22 +421,43 @@ impl World {
             blocks,
             wanted: start.wanted,
             rows,
+            asks: if self.scenario.overlaps { 2 } else { 0 },
         };
-        self.work.insert(start.worker, work);
+        self.work.entry(start.worker).or_default().push_back(work);
         self.pull(start.worker);
+    }
+
+    /// Whether the worker asks for an input that follows, by chance.
+    fn asks(&mut self) -> bool {
+        self.scenario.overlaps && self.choose(2) == 0
     }
 
     pub(super) fn pull(&mut self, worker: WorkerKey) {
         if !self.live_workers.contains(&worker) {
             return;
         }
-        let stage = self.work[&worker].stage;
-        let work = self.work.get_mut(&worker).expect("pulled with an input");
+        let asks = self.asks();
+        let works = self.work.get_mut(&worker).expect("pulled with an input");
+        let work = works.front_mut().expect("pulled with an input");
+        let stage = work.stage;
+        if asks && work.asks > 0 {
+            work.asks -= 1;
+            return self.answers.push(Event::Pulled(Pulled {
+                worker,
+                block: None,
+                partition: 0,
+                is_last: false,
+                wants_input: true,
+                rows_in: 0,
+                busy: Duration::ZERO,
+            }));
+        }
         let mut pulled = Pulled {
             worker,
             block: None,
             partition: 0,
             is_last: true,
+            wants_input: asks,
             rows_in: work.rows.len() as u64,
             busy: Duration::from_millis(work.rows.len() as u64),
         };
@@ -435,6 +476,9 @@ impl World {
                 self.contents.insert(block, rows);
             }
             pulled.is_last = work.next_number().is_none();
+        }
+        if pulled.is_last {
+            works.pop_front();
         }
         self.answers.push(Event::Pulled(pulled));
     }
