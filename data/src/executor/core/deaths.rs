@@ -14,7 +14,7 @@ use aktis_worker::TaskFailure;
 use super::Executor;
 use super::event::WorkerKey;
 use super::stage::Active;
-use super::workers::{Held, WorkerState};
+use super::workers::{HeldInputs, WorkerState};
 
 /// How many workers of a stage may try to make their functions ready, one after another, where none can.
 const CONSTRUCTIONS: u32 = 3;
@@ -55,6 +55,33 @@ pub(super) enum DeathVerdict {
     Counts,
     /// It does not, and those that were counted against these inputs do not either.
     Spares(Vec<InputKey>),
+}
+
+/// Workers that died before they were ready, counted by incident: all that had been started when one of them was found
+/// dead died of the same thing.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StartFailures {
+    /// Incidents since a worker was ready.
+    pub(crate) incidents: u32,
+    /// Workers with lower numbers belong to the last of them.
+    until: u64,
+}
+
+impl StartFailures {
+    /// A worker died before it was ready; workers from `next_worker` on are not started yet. Whether it is a new incident.
+    pub(crate) fn add(&mut self, worker: WorkerKey, next_worker: u64) -> bool {
+        if worker.0 < self.until {
+            return false;
+        }
+        self.incidents += 1;
+        self.until = next_worker;
+        true
+    }
+
+    /// A worker is ready.
+    pub(crate) fn forget(&mut self) {
+        self.incidents = 0;
+    }
 }
 
 impl Deaths {
@@ -114,7 +141,7 @@ impl Executor {
         let (max_deaths, next_worker) = (self.setup.max_deaths, self.next_worker);
         let stage = &mut self.stages[index];
         match stage.workers.remove(worker) {
-            Some(WorkerState::Busy(Held { active, queued })) => {
+            Some(WorkerState::Busy(HeldInputs { active, queued })) => {
                 let mut all: Vec<Active> = [active].into_iter().chain(queued).collect();
                 let keys: Vec<InputKey> = all.iter().map(|one| (index, one.sequence)).collect();
                 let is_node = failure.code == ErrorCode::NodeDied;

@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deaths::StartFailures;
 use super::event::{BlockKey, BlockSlice, InputContent, WorkerKey};
 use super::feeds::{Feeds, Measure};
 use super::lineage::{Account, Ingredients, Origin, Recipe};
@@ -195,33 +196,6 @@ impl Load {
             rows_in: self.rows_in.saturating_sub(part.rows_in),
             rows_out: self.rows_out.saturating_sub(part.rows_out),
         }
-    }
-}
-
-/// Workers that died before they were ready, counted by incident: all that had been started when one of them was found
-/// dead died of the same thing.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct StartFailures {
-    /// Incidents since a worker was ready.
-    pub(crate) incidents: u32,
-    /// Workers with lower numbers belong to the last of them.
-    until: u64,
-}
-
-impl StartFailures {
-    /// A worker died before it was ready; workers from `next_worker` on are not started yet. Whether it is a new incident.
-    pub(crate) fn add(&mut self, worker: WorkerKey, next_worker: u64) -> bool {
-        if worker.0 < self.until {
-            return false;
-        }
-        self.incidents += 1;
-        self.until = next_worker;
-        true
-    }
-
-    /// A worker is ready.
-    pub(crate) fn forget(&mut self) {
-        self.incidents = 0;
     }
 }
 

@@ -22,19 +22,19 @@ pub(crate) enum WorkerState {
     /// Waits for an input.
     Idle,
     /// Has an input.
-    Busy(Held),
+    Busy(HeldInputs),
 }
 
 /// What a busy worker has.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct HeldInputs {
     /// What it is pulled for.
     pub(crate) active: Active,
     /// The input that follows.
     pub(crate) queued: Option<Active>,
 }
 
-impl Held {
+impl HeldInputs {
     /// In their order.
     pub(crate) fn into_all(self) -> impl Iterator<Item = Active> {
         std::iter::once(self.active).chain(self.queued)
@@ -103,7 +103,7 @@ impl WorkerTable {
     /// The worker has an input, and a pull is under way.
     pub(crate) fn assign(&mut self, worker: WorkerKey, active: Active) {
         let queued = None;
-        self.replace(worker, WorkerState::Busy(Held { active, queued }));
+        self.replace(worker, WorkerState::Busy(HeldInputs { active, queued }));
     }
 
     /// The worker has one more input, which follows the one that it has, and a pull of that is under way.
@@ -116,7 +116,8 @@ impl WorkerTable {
 
     /// The first input of the worker is used up, and it goes on with the one that follows, if there is one. Returns the first.
     pub(crate) fn input_ended(&mut self, worker: WorkerKey) -> Option<Active> {
-        let WorkerState::Busy(Held { active, queued }) = self.replace(worker, WorkerState::Idle)?
+        let WorkerState::Busy(HeldInputs { active, queued }) =
+            self.replace(worker, WorkerState::Idle)?
         else {
             return None;
         };
@@ -163,7 +164,8 @@ impl WorkerTable {
 
     /// The worker, whose pull came back, could begin calls of one more input.
     pub(crate) fn wants_input(&mut self, worker: WorkerKey) {
-        let Some(WorkerState::Busy(Held { active, queued })) = self.states.get(&worker) else {
+        let Some(WorkerState::Busy(HeldInputs { active, queued })) = self.states.get(&worker)
+        else {
             return;
         };
         if queued.is_none() && matches!(active.work, Work::Input(_)) {
@@ -221,7 +223,7 @@ impl WorkerTable {
             WorkerState::Busy(held) => Some(held),
             WorkerState::Starting | WorkerState::Idle => None,
         });
-        held.flat_map(Held::all)
+        held.flat_map(HeldInputs::all)
     }
 
     /// Workers without an input.
@@ -307,7 +309,7 @@ impl WorkerTable {
         }
         assert!(self.wanting.is_subset(&self.paused));
         for state in self.states.values() {
-            if let WorkerState::Busy(Held {
+            if let WorkerState::Busy(HeldInputs {
                 active,
                 queued: Some(next),
             }) = state
