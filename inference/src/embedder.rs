@@ -73,7 +73,7 @@ impl TextEmbedder {
         };
         let settings = EncodeSettings {
             dim: config.width(&folder)?,
-            pad_id: folder.config().pad_token_id,
+            pad_id: folder.config().pad_id(),
             token_budget: at_least_one(
                 "token_budget",
                 config.token_budget.unwrap_or(default_budget),

@@ -44,19 +44,18 @@ pub struct ModelFolder {
 #[derive(Debug, Clone, Deserialize)]
 pub struct ModelConfig {
     /// Length of the token vectors, and so of the embeddings.
-    #[serde(alias = "dim")]
     pub hidden_size: usize,
     /// Rows of the position embeddings.
     pub max_position_embeddings: usize,
-    /// The id that fills rows up.
+    /// The id that fills rows up, if the model has one of its own; some write -1 for none.
     #[serde(default)]
-    pub pad_token_id: u32,
+    pad_token_id: Option<i64>,
     /// Its family.
     #[serde(default)]
     pub model_type: String,
     /// The labels of a classifier, by their numbers.
     #[serde(default)]
-    pub id2label: Option<BTreeMap<String, String>>,
+    pub id2label: Option<BTreeMap<String, Label>>,
     /// How many labels there are, where none is named.
     #[serde(default)]
     pub num_labels: Option<usize>,
@@ -79,6 +78,25 @@ pub struct CrossEncoderConfig {
     pub activation_fn: Option<String>,
 }
 
+/// The name of a class: text as a rule, and whatever else its author has written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(from = "serde_json::Value")]
+pub struct Label(String);
+
+impl From<serde_json::Value> for Label {
+    fn from(value: serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::String(text) => Self(text),
+            other => Self(other.to_string()),
+        }
+    }
+}
+
+/// Fields that some families call otherwise, as `attribute_map` of their classes in `transformers` has it.
+const OTHER_NAMES: [(&str, &[&str]); 2] = [
+    ("hidden_size", &["dim", "d_model", "n_embd"]),
+    ("max_position_embeddings", &["n_positions"]),
+];
 /// Families whose first positions are those of padding: `pad_token_id + 1` of them.
 const OFFSET_FAMILIES: [&str; 6] = [
     "roberta",
@@ -94,12 +112,22 @@ const DEFAULT_LABELS: usize = 2;
 impl ModelConfig {
     /// Longest sequence that the position embeddings reach.
     pub fn positions(&self) -> usize {
-        let offset = if OFFSET_FAMILIES.contains(&self.model_type.as_str()) {
-            self.pad_token_id as usize + 1
+        let offset = if self.has_offset() {
+            self.pad_id() as usize + 1
         } else {
             0
         };
         self.max_position_embeddings.saturating_sub(offset)
+    }
+
+    /// The id that fills rows up: what the family has by itself where `config.json` names none. Nothing attends to it.
+    pub fn pad_id(&self) -> u32 {
+        let named = self.pad_token_id.and_then(|id| u32::try_from(id).ok());
+        named.unwrap_or(u32::from(self.has_offset()))
+    }
+
+    fn has_offset(&self) -> bool {
+        OFFSET_FAMILIES.contains(&self.model_type.as_str())
     }
 
     /// The labels in the order of their numbers; the first number that has none.
@@ -109,7 +137,10 @@ impl ModelConfig {
             return Ok((0..count).map(|id| format!("LABEL_{id}")).collect());
         };
         (0..named.len())
-            .map(|id| named.get(&id.to_string()).cloned().ok_or(id))
+            .map(|id| {
+                let label = named.get(&id.to_string());
+                label.map(|Label(text)| text.clone()).ok_or(id)
+            })
             .collect()
     }
 }
@@ -198,7 +229,7 @@ impl ModelFolder {
             });
         }
         Ok(Self {
-            config: read_json(&path.join(CONFIG))?,
+            config: read_config(&path.join(CONFIG))?,
             sentence_config: read_if_there(&path.join(SENTENCE_CONFIG))?,
             tokenizer_config: read_if_there(&path.join(TOKENIZER_CONFIG))?,
             graph,
@@ -297,6 +328,26 @@ fn read_if_there<T: DeserializeOwned + Default>(path: &Path) -> Result<T, LoadEr
     }
 }
 
+/// Reads `config.json`, as `transformers` does: a field that is null has its default, and some have other names in some families.
+fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
+    let mut fields: serde_json::Map<String, serde_json::Value> = read_json(path)?;
+    fields.retain(|_, value| !value.is_null());
+    for (name, others) in OTHER_NAMES {
+        // Both may be there: then the first counts.
+        let told = others.iter().filter_map(|other| fields.remove(*other));
+        let told: Vec<_> = told.collect();
+        if !fields.contains_key(name)
+            && let Some(value) = told.into_iter().next()
+        {
+            fields.insert(name.to_owned(), value);
+        }
+    }
+    serde_json::from_value(fields.into()).map_err(|source| LoadError::ParseConfig {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// Reads a JSON file of a model folder.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
     let text = fs::read_to_string(path).map_err(|source| LoadError::ReadFile {
@@ -357,6 +408,51 @@ mod tests {
         let folder = folder(&[(CONFIG, "{"), (TOKENIZER, ""), (WEIGHTS, "")]);
         let error = ModelFolder::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("config.json"), "{error}");
+    }
+
+    fn config_of(text: &str) -> ModelConfig {
+        let folder = folder(&[(CONFIG, text)]);
+        read_config(&folder.path().join(CONFIG)).unwrap()
+    }
+
+    /// What `save_pretrained` writes of fields that nobody has set.
+    #[test]
+    fn null_is_a_default() {
+        let config = config_of(
+            r#"{"hidden_size": 8, "max_position_embeddings": 64, "pad_token_id": null, "model_type": null, "id2label": null,
+                "num_labels": null, "problem_type": null, "sentence_transformers": null, "type_vocab_size": null,
+                "position_embedding_type": null, "classifier_dropout": null, "torch_dtype": null}"#,
+        );
+        assert_eq!((config.pad_id(), config.positions()), (0, 64));
+        assert_eq!(config.labels().unwrap(), ["LABEL_0", "LABEL_1"]);
+        let roberta = r#"{"hidden_size": 8, "max_position_embeddings": 514, "model_type": "roberta", "pad_token_id": ID}"#;
+        for (written, id, positions) in [
+            ("null", 1, 512),
+            ("1", 1, 512),
+            ("0", 0, 513),
+            ("-1", 1, 512),
+        ] {
+            let config = config_of(&roberta.replace("ID", written));
+            assert_eq!(
+                (config.pad_id(), config.positions()),
+                (id, positions),
+                "{written}"
+            );
+        }
+    }
+
+    #[test]
+    fn fields_have_the_names_of_their_families() {
+        let nomic = config_of(
+            r#"{"n_embd": 8, "n_positions": 64, "hidden_size": null, "model_type": "nomic_bert"}"#,
+        );
+        assert_eq!((nomic.hidden_size, nomic.positions()), (8, 64));
+        let distil = config_of(r#"{"dim": 8, "hidden_size": 9, "max_position_embeddings": 64}"#);
+        assert_eq!(distil.hidden_size, 9);
+        let stars = config_of(
+            r#"{"d_model": 8, "max_position_embeddings": 64, "id2label": {"0": 1, "1": "two"}}"#,
+        );
+        assert_eq!(stars.labels().unwrap(), ["1", "two"]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) struct BertConfig {
     pub(crate) num_attention_heads: usize,
     pub(crate) intermediate_size: usize,
     pub(crate) max_position_embeddings: usize,
+    #[serde(default = "default_type_vocab_size")]
     pub(crate) type_vocab_size: usize,
     #[serde(default = "default_hidden_act")]
     pub(crate) hidden_act: String,
@@ -24,6 +25,10 @@ pub(crate) struct BertConfig {
     pub(crate) layer_norm_eps: f32,
     #[serde(default = "default_position_embedding_type")]
     pub(crate) position_embedding_type: String,
+}
+
+fn default_type_vocab_size() -> usize {
+    2
 }
 
 fn default_hidden_act() -> String {
@@ -45,10 +50,17 @@ impl BertConfig {
             path: path.to_owned(),
             source,
         })?;
-        serde_json::from_str(&text).map_err(|source| LoadError::ParseConfig {
+        Self::parse(&text).map_err(|source| LoadError::ParseConfig {
             path: path.to_owned(),
             source,
         })
+    }
+
+    /// A field that is null has its default, as `transformers` has it.
+    fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
+        fields.retain(|_, value| !value.is_null());
+        serde_json::from_value(fields.into())
     }
 
     /// Refuses what would load and then compute something else.
@@ -95,5 +107,23 @@ impl BertConfig {
     /// Length of the vectors of one attention head.
     pub(crate) fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_a_default() {
+        let text = r#"{"model_type": "bert", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 16, "max_position_embeddings": 64, "type_vocab_size": null, "hidden_act": null,
+            "layer_norm_eps": null, "position_embedding_type": null, "pad_token_id": null}"#;
+        let config = BertConfig::parse(text).unwrap();
+        assert!(config.check(Path::new("config.json")).is_ok());
+        assert_eq!((config.type_vocab_size, config.layer_norm_eps), (2, 1e-12));
+        // What has no default is still missed.
+        let error = BertConfig::parse(&text.replace("9,", "null,")).unwrap_err();
+        assert!(error.to_string().contains("vocab_size"), "{error}");
     }
 }
