@@ -330,7 +330,7 @@ fn read_if_there<T: DeserializeOwned + Default>(path: &Path) -> Result<T, LoadEr
 
 /// Reads `config.json`, as `transformers` does: a field that is null has its default, and some have other names in some families.
 fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
-    let mut fields: serde_json::Map<String, serde_json::Value> = read_json(path)?;
+    let mut fields: Fields = read_json(path)?;
     fields.retain(|_, value| !value.is_null());
     for (name, others) in OTHER_NAMES {
         // Both may be there: then the first counts.
@@ -342,10 +342,34 @@ fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
             fields.insert(name.to_owned(), value);
         }
     }
-    serde_json::from_value(fields.into()).map_err(|source| LoadError::ParseConfig {
+    from_fields(&fields).map_err(|source| LoadError::ParseConfig {
         path: path.to_owned(),
-        source,
+        source: named(&fields, source, |rest| from_fields::<T>(rest).err()),
     })
+}
+
+type Fields = serde_json::Map<String, serde_json::Value>;
+
+fn from_fields<T: DeserializeOwned>(fields: &Fields) -> serde_json::Result<T> {
+    serde_json::from_value(fields.clone().into())
+}
+
+/// The error with the name of the field at fault: without that it is gone, or another.
+fn named(
+    fields: &Fields,
+    error: serde_json::Error,
+    read: impl Fn(&Fields) -> Option<serde_json::Error>,
+) -> serde_json::Error {
+    let message = error.to_string();
+    let is_at_fault = |name: &&String| {
+        let mut rest = fields.clone();
+        rest.remove(*name);
+        read(&rest).is_none_or(|other| other.to_string() != message)
+    };
+    match fields.keys().find(is_at_fault) {
+        Some(name) => serde::de::Error::custom(format!("`{name}`: {message}")),
+        None => error,
+    }
 }
 
 /// Reads a JSON file of a model folder.

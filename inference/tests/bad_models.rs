@@ -65,17 +65,22 @@ fn broken_tokenizer_is_named() {
 }
 
 #[test]
-fn broken_config_is_named_with_the_line() {
-    let folder = tiny_model();
-    fs::write(
-        folder.path().join("config.json"),
-        "{\"hidden_size\": \"wide\"}",
-    )
-    .unwrap();
-    assert_names(
-        &load_error(tiny_config(folder.path())),
-        &["config.json", "line 1"],
-    );
+fn broken_config_is_named_with_the_line_or_the_field() {
+    for (text, part) in [
+        ("{\"hidden_size\": 8,", "line 1"),
+        (
+            "{\"vocab_size\": null, \"hidden_size\": \"wide\"}",
+            "`hidden_size`: invalid type",
+        ),
+        ("{\"vocab_size\": 9}", "missing field `hidden_size`"),
+    ] {
+        let folder = tiny_model();
+        fs::write(folder.path().join("config.json"), text).unwrap();
+        assert_names(
+            &load_error(tiny_config(folder.path())),
+            &["config.json", part],
+        );
+    }
 }
 
 #[test]
