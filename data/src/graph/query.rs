@@ -3,6 +3,7 @@
 //! They stay in the plan until it has been optimised, because the rules of the engine know them: filters go below joins, columns
 //! that nobody wants are not read, subqueries become joins. Here they become the same fragments that methods become.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
@@ -58,7 +59,15 @@ impl StageCutter {
         self.visit(&aggregate.input)?;
         let input = aggregate.input.schema();
         let mut columns: Vec<(NamedExpression, Field)> = Vec::new();
+        let mut computed: HashMap<Expr, String> = HashMap::new();
         let mut column = |name: String, expr: &Expr| -> Result<String, PlanError> {
+            // What several functions see is computed once: the conditions of a pivot are those of all its functions.
+            if let Some(same) = computed.get(expr) {
+                return Ok(same.clone());
+            }
+            if !expr.is_volatile() {
+                computed.insert(expr.clone(), name.clone());
+            }
             let (_, field) = expr.to_field(input).map_err(PlanError::planner)?;
             let field = Field::clone(&field).with_name(&name).with_nullable(true);
             columns.push((named(name.clone(), over(expr, input)?), field));

@@ -12,6 +12,7 @@ pub(crate) mod expressions;
 mod failing;
 pub(crate) mod functions;
 mod nodes;
+mod pivot;
 pub(crate) mod planner;
 mod ray_text;
 mod relational;
@@ -19,6 +20,7 @@ mod shared;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod unpivot;
 mod windows;
 
 pub(crate) use aggregates::aggregate_function;

@@ -11,13 +11,14 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{Result, TableReference, plan_err};
-use datafusion_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{
     AggregateUDF, Distinct, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion_sql::planner::SqlToRel;
 
 use super::dataset::Dataset;
+use super::pivot::PivotPlanner;
 use super::planner::{Planner, planner};
 use crate::error::{PlanError, first_line};
 use crate::graph::plan_job;
@@ -40,6 +41,7 @@ impl Dataset {
         });
         let tables = Tables {
             planner: planner(),
+            relations: [Arc::new(PivotPlanner)],
             tables: tables.collect(),
         };
         let plan = planned(query, &tables).map_err(|error| explained(&first_line(&error)))?;
@@ -59,13 +61,14 @@ fn refused(why: &str) -> PlanError {
     PlanError::InvalidArgument(format!("sql(): {why}"))
 }
 
-/// The planner's words, and for what it does not name better ones.
+/// The planner's words, and for a pivot in a place where it is not read, the place where it is.
 fn explained(words: &str) -> PlanError {
-    if words.contains("Pivot {") || words.contains("Unpivot {") {
-        return refused(
-            "PIVOT or UNPIVOT is not there yet: write sum(v) FILTER (WHERE k = 'a') AS a for each column of a pivot, and a query \
-             for each column of an unpivot, joined by UNION ALL",
-        );
+    let shouted = words.to_ascii_uppercase();
+    if shouted.contains("FOUND: PIVOT AT") || shouted.contains("FOUND: UNPIVOT AT") {
+        return refused(&format!(
+            "{words}. A pivot is written behind a name or a query: FROM t PIVOT (sum(v) FOR k IN ('a', 'b')), \
+             FROM (SELECT ... FROM t JOIN u ...) UNPIVOT (v FOR name IN (a, b))"
+        ));
     }
     refused(words)
 }
@@ -143,6 +146,7 @@ impl TableSource for Table {
 /// What a query may name: the planner's functions, and the datasets.
 struct Tables<'a> {
     planner: &'a Planner,
+    relations: [Arc<dyn RelationPlanner>; 1],
     tables: HashMap<String, Arc<dyn TableSource>>,
 }
 
@@ -161,6 +165,10 @@ impl ContextProvider for Tables<'_> {
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
         self.planner.get_expr_planners()
+    }
+
+    fn get_relation_planners(&self) -> &[Arc<dyn RelationPlanner>] {
+        &self.relations
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
@@ -225,12 +233,21 @@ mod tests {
     }
 
     #[test]
+    fn pivot_is_a_group_by_and_unpivot_a_union() {
+        let wide = "SELECT * FROM (SELECT id, id % 2 AS half, id % 5 AS rest FROM docs) PIVOT (sum(id) FOR rest IN (0, 1 AS one))";
+        let pivot = sql(wide).expect("is whole");
+        assert_eq!(pivot.known_columns(), ["half", "0", "one"]);
+        let long = sql(&format!(
+            "SELECT * FROM ({wide}) UNPIVOT (v FOR name IN (\"0\", one))"
+        ));
+        let long = long.expect("is whole");
+        assert_eq!(long.known_columns(), ["half", "name", "v"]);
+        crate::graph::plan_job(&long, &crate::Sink::Consumer).expect("can be run");
+    }
+
+    #[test]
     fn clause_that_cannot_be_run_is_named() {
         for (query, clause) in [
-            (
-                "SELECT * FROM docs PIVOT (sum(id) FOR id IN (1, 2))",
-                "PIVOT",
-            ),
             (
                 "SELECT id, count(*) FROM docs GROUP BY ROLLUP (id)",
                 "ROLLUP",

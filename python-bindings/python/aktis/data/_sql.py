@@ -12,8 +12,9 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
     """The rows that a query selects from datasets.
 
     Names are those of the columns as they are, capitals included; functions are those of DataFusion. Joins of all kinds, ``GROUP BY``,
-    ``HAVING``, ``DISTINCT``, ``ORDER BY``, ``LIMIT``, ``OFFSET``, ``UNION``, ``EXCEPT``, ``INTERSECT``, windows (``OVER``), subqueries and
-    ``WITH`` are run by as many workers as there are. A clause that cannot be run is refused by its name when this is called.
+    ``HAVING``, ``DISTINCT``, ``ORDER BY``, ``LIMIT``, ``OFFSET``, ``UNION``, ``EXCEPT``, ``INTERSECT``, windows (``OVER``), ``PIVOT``,
+    ``UNPIVOT``, subqueries and ``WITH`` are run by as many workers as there are. A clause that cannot be run is refused by its name when
+    this is called.
 
     Args:
         query: ``SELECT ... FROM ...`` over the names of the keyword arguments.
