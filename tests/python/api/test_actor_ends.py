@@ -198,7 +198,7 @@ def test_sys_exit_ends_the_process_and_restarts_apply(tmp_path, code):
             return None
 
     assert until(new_pid, "the actor is back") != pid
-    assert not is_running(pid)
+    until(lambda: not is_running(pid), "the process ends")
 
 
 def test_sys_exit_in_a_task_is_a_crash_that_retries_apply_to(tmp_path):

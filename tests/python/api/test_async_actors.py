@@ -23,6 +23,7 @@ def later(seconds, value):
 class Loop:
     def __init__(self):
         self.seen = []
+        self.sleepers = 0
 
     async def note(self, number, _array=None):
         self.seen.append(number)
@@ -62,6 +63,14 @@ class Loop:
     async def sleep(self, seconds):
         await asyncio.sleep(seconds)
         return seconds
+
+    async def sleep_together(self, seconds, count):
+        """Begins when so many calls of it are there, and notes its end."""
+        self.sleepers += 1
+        while self.sleepers < count:
+            await asyncio.sleep(0)
+        await asyncio.sleep(seconds)
+        self.seen.append(seconds)
 
     async def block(self, seconds):
         time.sleep(seconds)  # noqa: ASYNC251 - what a user should not do, and does
@@ -157,10 +166,9 @@ def test_sockets_and_subprocesses_of_the_loop_work(actor):
 
 
 def test_timers_end_in_their_order(actor):
-    refs = [actor.sleep.remote(seconds) for seconds in (0.3, 0.05, 0.15)]
-    ready, _ = aktis.wait(refs, num_returns=1, timeout=DEADLINE_S)
-    assert ready == [refs[1]]
-    assert get(refs) == [0.3, 0.05, 0.15]
+    refs = [actor.sleep_together.remote(seconds, 3) for seconds in (0.3, 0.05, 0.15)]
+    get(refs)
+    assert get(actor.log.remote()) == [0.05, 0.15, 0.3]
 
 
 def test_calls_made_while_a_method_blocks_the_loop_are_kept(actor):

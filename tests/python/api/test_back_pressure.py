@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 
 import aktis
 import pytest
@@ -26,9 +25,6 @@ class Slow:
 
     def pid(self):
         return os.getpid()
-
-    def sleep(self, seconds):
-        time.sleep(seconds)
 
     def hold(self, gate):
         until(lambda: os.path.exists(gate), "the gate opens")
@@ -78,22 +74,25 @@ def test_as_many_calls_arrive_as_the_actor_runs_at_once():
     assert sum(aktis.get(waiting, timeout=DEADLINE_S)) == 1999
 
 
-def test_a_queued_call_is_cancelled_where_it_waits():
+def test_a_queued_call_is_cancelled_where_it_waits(tmp_path):
     slow = Slow.remote()
     aktis.get(slow.pid.remote(), timeout=DEADLINE_S)
-    slow.sleep.remote(1)
+    slow.hold.remote(str(tmp_path / "gate"))
     refs = [slow.note.remote(number, None) for number in range(3000)]
     for ref in refs[1::2]:
         aktis.cancel(ref)
+    assert aktis.wait(refs[1::2], num_returns=1500, timeout=DEADLINE_S)[1] == [], "they wait for those before them"
+    (tmp_path / "gate").touch()
     assert aktis.get(slow.notes.remote(), timeout=DEADLINE_S) == list(range(0, 3000, 2))
 
 
-def test_the_limit_of_pending_calls_is_kept():
+def test_the_limit_of_pending_calls_is_kept(tmp_path):
     slow = Slow.options(max_pending_calls=5).remote()
-    refs = [slow.sleep.remote(0.3)]
+    refs = [slow.hold.remote(str(tmp_path / "gate"))]
     with pytest.raises(aktis.exceptions.PendingCallsLimitExceeded, match="max_pending_calls=5"):
-        for _ in range(10):
-            refs.append(slow.sleep.remote(0))
+        for number in range(10):
+            refs.append(slow.note.remote(number, None))
     assert len(refs) == 5
+    (tmp_path / "gate").touch()
     aktis.get(refs, timeout=DEADLINE_S)
     aktis.get(slow.pid.remote(), timeout=DEADLINE_S)

@@ -59,8 +59,8 @@ def test_a_task_that_waits_in_get_is_interrupted(tmp_path):
 def test_a_task_may_catch_its_interrupt(tmp_path):
     @aktis.remote
     def careful(path):
-        open(path, "w").close()
         try:
+            open(path, "w").close()
             time.sleep(60)
         except KeyboardInterrupt:
             return "cleaned up"

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import aktis
 import pytest
 from aktis import exceptions
+from waiting import until
 
 pytestmark = pytest.mark.usefixtures("session")
 DEADLINE_S = 30
@@ -100,18 +101,17 @@ async def _value(reference):
     return await reference
 
 
-def test_a_cancelled_await_harms_nobody():
+def test_a_cancelled_await_harms_nobody(tmp_path):
     @aktis.remote
-    def slow():
-        import time
-
-        time.sleep(0.3)
+    def slow(gate):
+        until(gate.exists, "the gate opens")
         return "late"
 
     async def main():
-        reference = slow.remote()
+        reference = slow.remote(tmp_path / "gate")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(_value(reference), 0.05)
+        (tmp_path / "gate").touch()
         return await reference
 
     assert asyncio.run(asyncio.wait_for(main(), DEADLINE_S)) == "late"

@@ -29,8 +29,8 @@ def one():
 assert aktis.get(one.remote()) == 1
 refs = [sleep.remote()]
 {prepare}
-threading.Timer(0.5, os.kill, (os.getpid(), signal.{signal})).start()
 try:
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.{signal})).start()
     {wait}
 except {error}:
     print("interrupted", flush=True)

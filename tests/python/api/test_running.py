@@ -39,10 +39,19 @@ def await_calls(name, count, is_wanted=lambda call: True):
 
     def found():
         calls = running(name)
-        return len(calls) == count and all(is_wanted(call) for call in calls)
+        return len(calls) == count and all(is_wanted(call) for call in calls) and calls
 
-    until(found, f"{count} x {name} run: {command('status')}")
-    return running(name)
+    return until(found, f"{count} x {name} run")
+
+
+def await_status(*parts):
+    """Waits until `aktis status` says all of this: a process that is slow to answer is not asked twice by one call of it."""
+
+    def is_said():
+        status = command("status")
+        return all(part in status for part in parts)
+
+    until(is_said, f"status says {parts}")
 
 
 @pytest.fixture
@@ -119,9 +128,7 @@ def test_who_waits_says_for_what(gate):
     (script,) = await_calls("script", 1)
     assert script["pid"] == os.getpid()
     assert script["waits_for"].startswith("total, which was sent to a worker")
-    status = command("status")
-    assert "  total for " in status
-    assert f"process {call['pid']}: waits for load_images, which" in status
+    await_status("  total for ", f"process {call['pid']}: waits for load_images, which")
     os.unlink(gate)
     waiting.join()
 
@@ -151,15 +158,15 @@ def test_each_coroutine_says_what_it_awaits(gate):
     assert (pause["waits_for"], pause["pid"]) == (None, call["pid"])
     os.unlink(gate)
     aktis.get(references)
-    assert running("Client.fetch") == running("Client.pause") == []
+    until(lambda: running("Client.fetch") == running("Client.pause") == [], "they run no more")
 
 
 def test_of_very_many_calls_a_hundred_are_listed_and_the_others_counted(gate):
     client = Client.options(max_concurrency=500).remote()
     references = [client.pause.remote(gate) for _ in range(300)]
     until(lambda: json.loads(command("status", "--json"))["running_left_out"] == 200, "the others are counted")
-    assert len(running("Client.pause")) == 100
-    assert "  and 280 more (aktis list tasks)" in command("status")
+    until(lambda: len(running("Client.pause")) == 100, "a hundred are listed")
+    await_status("  and 280 more (aktis list tasks)")
     os.unlink(gate)
     aktis.get(references)
 
@@ -170,8 +177,8 @@ def test_a_worker_that_is_stopped_is_silent_and_holds_nobody_up(gate):
     os.kill(call["pid"], signal.SIGSTOP)
     try:
         assert f"process {call['pid']} of node {call['node_id']} does not answer" in command("status")
-        (silent,) = json.loads(command("status", "--json"))["silent"]
-        assert (silent["pid"], silent["node_id"]) == (call["pid"], call["node_id"])
+        silent = json.loads(command("status", "--json"))["silent"]
+        assert (call["pid"], call["node_id"]) in [(one["pid"], one["node_id"]) for one in silent]
     finally:
         os.kill(call["pid"], signal.SIGCONT)
     os.unlink(gate)

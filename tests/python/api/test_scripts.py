@@ -9,8 +9,9 @@ import textwrap
 import time
 
 import aktis
+from waiting import is_running, until
 
-DEADLINE_S = 40
+DEADLINE_S = 60
 
 
 def run(script, *, folder=None, check=True):
@@ -104,8 +105,8 @@ def test_an_interrupt_ends_get_with_keyboard_interrupt_and_leaves_the_session():
 
         aktis.init(num_cpus=2)
         ref = slow.remote()
-        print("waiting", flush=True)
         try:
+            print("waiting", flush=True)
             aktis.get(ref)
         except KeyboardInterrupt:
             print("interrupted", aktis.get(aktis.put("usable")), flush=True)
@@ -171,18 +172,8 @@ def test_nothing_is_left_when_a_driver_is_killed(tmp_path):
     assert pathlib.Path(session_dir).is_dir()
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and (pathlib.Path(session_dir).exists() or any(map(_is_running, pids))):
-        time.sleep(0.05)
-    assert not pathlib.Path(session_dir).exists()
-    assert not any(map(_is_running, pids))
-
-
-def _is_running(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    until(lambda: not pathlib.Path(session_dir).exists(), "the session's folder is gone")
+    until(lambda: not any(map(is_running, pids)), "the workers have ended")
 
 
 def test_the_command_prints_its_version():

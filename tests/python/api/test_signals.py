@@ -181,7 +181,7 @@ for number in range(15):
     timer = threading.Timer(0.03 + 0.005 * number, os.kill, (os.getpid(), signal.SIGINT))
     try:
         timer.start()
-        aktis.get(ref, timeout=3)
+        aktis.get(ref, timeout=50)
     except KeyboardInterrupt:
         raised += 1
     except aktis.exceptions.GetTimeoutError:

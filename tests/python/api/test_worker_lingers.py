@@ -191,13 +191,14 @@ def test_call_under_way_fails_while_its_actor_is_being_restarted(tmp_path):
         def pid(self):
             return os.getpid()
 
-        def sleep(self):
+        def sleep(self, path):
+            path.touch()
             time.sleep(600)
 
     actor = Slow.remote(tmp_path / "begun")
     pid = aktis.get(actor.pid.remote(), timeout=DEADLINE_S)
-    call = actor.sleep.remote()
-    time.sleep(0.5)
+    call = actor.sleep.remote(tmp_path / "called")
+    until((tmp_path / "called").exists, "the call is under way")
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(aktis.exceptions.ActorUnavailableError):
         aktis.get(call, timeout=DEADLINE_S)

@@ -165,11 +165,22 @@ def test_lines_of_an_actor_carry_its_name_also_on_a_used_worker(tmp_path):
 def test_bar_is_shown_in_its_states_and_a_fragment_hides_no_mark(tmp_path):
     script = """
         aktis.init(num_cpus=1)
+        STATE = os.environ["XDG_STATE_HOME"]
+        class Noting:
+            # Leaves a file for each state that the driver has shown.
+            def __init__(self, stream): self.stream = stream
+            def __getattr__(self, name): return getattr(self.stream, name)
+            def write(self, text):
+                for percent in (10, 20):
+                    if f"{percent} %" in text: open(f"{STATE}/shown-{percent}", "w").close()
+                return self.stream.write(text)
+        sys.stderr = Noting(sys.stderr)
         @aktis.remote
         def bar():
             for percent in (10, 20):
                 print(f"\\r{percent} %", end="", file=sys.stderr, flush=True)
-                time.sleep(2)
+                end = time.monotonic() + 60
+                while not os.path.exists(f"{STATE}/shown-{percent}") and time.monotonic() < end: time.sleep(0.01)
             print(f"\\r100 %", file=sys.stderr)
         @aktis.remote
         def fragment(): subprocess.run(["printf", "fragment"])

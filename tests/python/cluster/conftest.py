@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,14 @@ def is_daemon(pid):
         return False
 
 
+def parent(pid):
+    """The id of its parent; ``None``: it has ended."""
+    try:
+        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
 def processes_with(text):
     """Ids of the processes whose command line or environment mentions ``text``, this one excepted."""
     found = []
@@ -36,6 +45,15 @@ def processes_with(text):
         if state != "Z" and text.encode() in about:
             found.append(int(folder.name))
     return found
+
+
+def free_port():
+    """A port that the system gives to nobody who does not ask for it by its number: a head that is started again needs the same one."""
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Cluster:
@@ -64,9 +82,7 @@ class Cluster:
 
     def start_head(self, *arguments):
         """Starts gcs and first node on a free port."""
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.run("start", "--head", "--port", str(port), *arguments)
         self.address = f"127.0.0.1:{port}"
 
@@ -78,8 +94,9 @@ class Cluster:
         return pid
 
     def daemons(self):
-        """Process ids of the daemons."""
-        return [pid for pid in processes_with(f"AKTIS_TEMP_DIR={self.folder}") if is_daemon(pid)]
+        """Process ids of the daemons. A process that one is just about to start looks like it, and is its child."""
+        found = [pid for pid in processes_with(f"AKTIS_TEMP_DIR={self.folder}") if is_daemon(pid)]
+        return [pid for pid in found if parent(pid) not in found]
 
     def nodes(self):
         """The nodes as `aktis status --json` tells them."""

@@ -15,7 +15,7 @@ import threading
 import pytest
 from waiting import DEADLINE_S, is_running, until
 
-from .conftest import is_daemon, processes_with
+from .conftest import is_daemon, parent, processes_with
 
 PROGRAM = pathlib.Path(__file__).with_name("kills_program.py")
 KILLS = int(os.environ.get("AKTIS_TEST_KILLS", "20"))
@@ -93,13 +93,6 @@ class Program:
     def kill(self):
         self._process.kill()
         self._wait()
-
-
-def parent(pid):
-    try:
-        return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    except OSError:
-        return None
 
 
 def victims(cluster, program):

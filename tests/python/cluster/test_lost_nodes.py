@@ -51,10 +51,12 @@ def stopped_until_dead(pid):
 
 
 @aktis.remote(num_cpus=0, resources={"b": 1}, max_retries=-1)
-def slow(folder, seconds=0):
+def slow(folder, seconds=0, gate=None):
     with open(f"{folder}/runs", "a") as file:
         file.write("run\n")
     time.sleep(seconds)
+    if gate:
+        until(gate.exists, "the gate opens")
     return os.getpid()
 
 
@@ -72,7 +74,7 @@ class Counter:
 
 
 def test_work_for_a_node_that_is_replaced_waits_and_status_says_why(lone_b, tmp_path):
-    running = slow.remote(tmp_path, 3)
+    running = slow.remote(tmp_path, gate=tmp_path / "gate")
     until((tmp_path / "runs").exists, "the task runs")
     os.kill(lone_b.node_pid, signal.SIGKILL)
     until(lambda: len(living()) == 1, "the death of the node is noticed")
@@ -83,6 +85,7 @@ def test_work_for_a_node_that_is_replaced_waits_and_status_says_why(lone_b, tmp_
     until(lambda: "may come back or be replaced" in lone_b.run("status"), "status says what the tasks wait for")
     with pytest.raises(aktis.exceptions.TaskUnschedulableError, match='"b": 9'):
         get(slow.options(resources={"b": 9}).remote(tmp_path))
+    (tmp_path / "gate").touch()
     lone_b.start_node("--num-cpus", "1", "--resources", '{"b": 4}')
     assert get(running) and get(submitted)
     assert get(count) == 1

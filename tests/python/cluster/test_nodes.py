@@ -92,15 +92,17 @@ def test_status_says_what_runs_on_which_node(two_nodes, tmp_path):
 
     def listed():
         facts = json.loads(two_nodes.run("status", "--json"))
-        assert facts["silent"] == []
         return {(call["node_id"], call["pid"]) for call in facts["running"] if call["name"].endswith("stay")}
 
-    until(lambda: len(listed()) == 2, "both run")
-    found, text = listed(), two_nodes.run("status")
+    def is_told():
+        # Of a process that is slow to answer, it says that.
+        text = two_nodes.run("status")
+        return all(f"process {pid} of node {node}" in text and "does not answer" not in text for node, pid in found)
+
+    found = until(lambda: len(calls := listed()) == 2 and calls, "both run")
+    until(is_told, "status says so")
     gate.unlink()
     assert found == set(get(references))
-    for node, pid in found:
-        assert f"process {pid} of node {node}" in text
 
 
 def test_exactly_what_a_killed_node_held_is_recomputed(two_nodes, tmp_path):
@@ -121,8 +123,8 @@ def test_nothing_is_left_of_a_killed_raylet(cluster):
     (pid,) = cluster.daemons()
     (session,) = [folder for folder in cluster.folder.glob("aktis-*/*") if folder.is_dir()]
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not processes_with(str(cluster.folder)), "zygote and workers are gone", deadline_s=5)
-    until(lambda: not any(session.glob("n*")), "the node's folder is gone", deadline_s=5)
+    until(lambda: not processes_with(str(cluster.folder)), "zygote and workers are gone")
+    until(lambda: not any(session.glob("n*")), "the node's folder is gone")
 
 
 DRIVER = """
@@ -163,8 +165,8 @@ def test_nothing_is_left_of_a_killed_driver(cluster):
         until(lambda: len(processes_with(str(cluster.folder))) >= 4, "driver, zygote and workers are up")
         driver.send_signal(signal.SIGKILL)
         driver.wait(timeout=DEADLINE_S)
-        until(lambda: not processes_with(str(cluster.folder)), "zygote, workers and their children are gone", 5)
-        until(lambda: not any(cluster.folder.glob("aktis-*/*/n*")), "the session's folder is gone", 5)
+        until(lambda: not processes_with(str(cluster.folder)), "zygote, workers and their children are gone")
+        until(lambda: not any(cluster.folder.glob("aktis-*/*/n*")), "the session's folder is gone")
     finally:
         driver.kill()
         driver.wait(timeout=DEADLINE_S)
