@@ -13,7 +13,8 @@ import warnings
 import aktis.data
 import pytest
 from aktis.data.checkpoint import CheckpointConfig
-from waiting import DEADLINE_S
+
+from .unfinished_jobs import GATE, finish, hidden, kill_when, start
 
 #: The job of a process of its own: notes each call, and takes its time over it.
 JOB = """
@@ -23,6 +24,7 @@ import aktis.data
 noted, out, kind, rows = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 def work(batch):
+    pass_gate(batch)
     time.sleep(0.025)
     with open(noted, "a") as file:
         file.write(f"{batch['id'][0]}\\n")
@@ -45,7 +47,6 @@ elif kind == "chain":
     ds.map(lambda row: row).write_parquet(out, mode="append")
 else:
     ds.write_parquet(out, mode="append")
-print("done")
 """
 
 
@@ -63,25 +64,8 @@ def calls(noted):
 def run(tmp_path, noted, kind, rows, *more):
     """Starts the job."""
     script = tmp_path / "job.py"
-    script.write_text(JOB)
-    command = [sys.executable, script, noted, tmp_path / "out", kind, str(rows), *more]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def kill_after(job, noted, count):
-    """Kills the driver when so many calls are noted."""
-    deadline = time.monotonic() + DEADLINE_S
-    while len(calls(noted)) < count and job.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    job.kill()
-    job.communicate()
-
-
-def finish(job):
-    out, err = job.communicate(timeout=DEADLINE_S)
-    assert job.returncode == 0, err
-    return out, err
+    script.write_text(GATE + JOB)
+    return start(script, noted, tmp_path / "out", kind, rows, *more, rows=rows - 1)
 
 
 def ids(out, kind="range"):
@@ -89,10 +73,6 @@ def ids(out, kind="range"):
     rows = read(str(out)).take_all()
     assert all(row["twice"] == 2 * row["id"] for row in rows)
     return sorted(row["id"] for row in rows)
-
-
-def hidden(out):
-    return [path.name for path in out.iterdir() if path.name[0] in "._"]
 
 
 @pytest.mark.parametrize("kind", ["range", "csv", "folders", "chain", "generator", "files"])
@@ -105,10 +85,10 @@ def test_killed_driver_is_taken_up_and_only_calls_under_way_are_made_again(kind,
         aktis.data.range(rows, override_num_blocks=2).write_parquet(source)
         more = [source]
     for count in (35, 35) if kind == "range" else (60,):
-        job = run(tmp_path, noted, kind, rows, *more)
-        kill_after(job, noted, len(calls(noted)) + count + rng.randrange(10))
+        enough = len(calls(noted)) + count + rng.randrange(10)
+        kill_when(run(tmp_path, noted, kind, rows, *more), lambda enough=enough: len(calls(noted)) >= enough)
     before = len(calls(noted))
-    _, err = finish(run(tmp_path, noted, kind, rows, *more))
+    err = finish(run(tmp_path, noted, kind, rows, *more))
     assert "goes on with a job that was left unfinished" in err
     assert ids(tmp_path / "out", kind) == list(range(rows))
     assert hidden(tmp_path / "out") == []
@@ -141,8 +121,8 @@ def test_job_that_fails_is_taken_up_when_it_is_run_again(tmp_path, noted):
     assert done > 20
     ds.write_parquet(out, resume=True)
     assert sorted(row["id"] for row in aktis.data.read_parquet(out).take_all()) == list(range(2000))
-    # Of two workers, those of the first tenth of a second of an input, too.
-    assert len(calls(noted)) <= 200 + 25
+    # Of two workers, those of the first tenth of a second of an input, too, and those of inputs whose end nobody has heard of.
+    assert len(calls(noted)) <= 200 + min(40, done // 2)
     assert hidden(out) == []
 
 
@@ -329,7 +309,8 @@ def test_worker_that_dies_costs_the_calls_under_way(tmp_path, noted):
     aktis.data.range(2000, override_num_blocks=1).map_batches(work, batch_size=10).write_parquet(tmp_path / "out")
     assert marker.exists()
     assert sorted(row["id"] for row in aktis.data.read_parquet(tmp_path / "out").take_all()) == list(range(2000))
-    assert len(calls(noted)) <= 200 + 5
+    # A disk that was slow a moment before is not used for a while.
+    assert len(calls(noted)) <= 200 + 40
 
 
 def test_worker_of_an_async_function_that_dies_costs_the_rows_under_way(tmp_path, noted):

@@ -8,7 +8,7 @@ import time
 import aktis.data
 import pytest
 
-from .unfinished_jobs import finish, hidden, kill_when, start, tells
+from .unfinished_jobs import GATE, finish, hidden, kill_when, start, tells
 
 #: The job of a process of its own: each function notes its calls, and the model takes its time.
 JOB = """
@@ -32,7 +32,7 @@ def halves(batch):
 
 class Model:
     def __call__(self, batch):
-        # So long that the ledger tells something before all is done: it does so after a second.
+        pass_gate(batch)
         time.sleep(0.03 if kind in ("three", "large") else 0.01)
         note("model", batch)
         return {"id": batch["id"], "twice": batch["id"] * 2}
@@ -70,8 +70,8 @@ def calls(noted, name):
 def run(tmp_path, noted, kind, rows):
     """Starts the job."""
     script = tmp_path / "job.py"
-    script.write_text(JOB)
-    return start(script, noted, tmp_path / "out", kind, rows)
+    script.write_text(GATE + JOB)
+    return start(script, noted, tmp_path / "out", kind, rows, rows=rows - 1)
 
 
 def ids(out):
