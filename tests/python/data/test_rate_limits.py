@@ -124,8 +124,10 @@ def test_each_key_has_its_own_limit():
 
 def test_batch_takes_a_turn_of_each_of_its_keys():
     by_parity = RateLimit(10, key=lambda row: int(row["id"]) % 2)
-    ds = aktis.data.range(24, override_num_blocks=2).map(came).map_batches(
-        lambda batch: {"at": [time.time()], "came": batch["came"][:1]}, batch_size=2, rate_limit=by_parity
+    ds = (
+        aktis.data.range(24, override_num_blocks=2)
+        .map(came)
+        .map_batches(lambda batch: {"at": [time.time()], "came": batch["came"][:1]}, batch_size=2, rate_limit=by_parity)
     )
     rows = ds.take_all()
     assert len(rows) == 12
