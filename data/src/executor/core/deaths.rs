@@ -27,25 +27,19 @@ pub(super) type InputKey = (usize, u64);
 /// The deaths so far.
 #[derive(Debug, Default)]
 pub(super) struct Deaths {
-    /// Inputs and blocks that were done so far.
-    progress: u64,
-    /// The same when deaths were last not counted.
-    spared_at: Option<u64>,
-    last: Incident,
+    /// Over which deaths were not counted since something was last done.
+    spared: BTreeSet<InputKey>,
+    /// Those that came together, the last ones, in the order in which they became known.
+    incident: Vec<WorkerDeath>,
 }
 
-/// Deaths that came together.
-#[derive(Debug, Default)]
-struct Incident {
-    at: Option<Duration>,
-    /// Whose workers died.
-    inputs: BTreeSet<InputKey>,
-    /// Those that the deaths were counted against.
-    counted: Vec<InputKey>,
-    /// Whether no input alone can be to blame.
-    is_shared: bool,
-    /// Whether something was done since deaths were last not counted.
-    has_progress: bool,
+/// One of the deaths of an incident.
+#[derive(Debug)]
+struct WorkerDeath {
+    at: Duration,
+    /// What the worker had.
+    inputs: Vec<InputKey>,
+    is_counted: bool,
 }
 
 /// What a death means for inputs.
@@ -87,31 +81,57 @@ impl StartFailures {
 impl Deaths {
     /// An input is done, or a block of one.
     pub(super) fn got_on(&mut self) {
-        self.progress += 1;
+        self.spared.clear();
     }
 
     /// A worker died over these inputs at this time of the job. `is_node`: its node is known to be gone.
     pub(super) fn add(&mut self, inputs: &[InputKey], at: Duration, is_node: bool) -> DeathVerdict {
-        let is_apart = |last: Duration| at.saturating_sub(last) > TOGETHER;
-        let mut all = inputs.iter();
-        // Whose next worker dies too, has not died with the others.
-        if self.last.at.is_none_or(is_apart) || all.any(|input| self.last.inputs.contains(input)) {
-            self.last = Incident {
-                has_progress: self.spared_at.is_none_or(|spared| self.progress > spared),
-                ..Incident::default()
-            };
+        self.leave_others(inputs, at);
+        let is_shared = is_node || !self.incident.is_empty();
+        let is_counted = !is_shared || !may_spare(&self.spared, inputs);
+        let mut taken_back = Vec::new();
+        if !is_counted {
+            for death in &mut self.incident {
+                if death.is_counted && may_spare(&self.spared, &death.inputs) {
+                    death.is_counted = false;
+                    taken_back.extend(&death.inputs);
+                }
+            }
+            self.spared.extend(taken_back.iter().chain(inputs));
         }
-        let last = &mut self.last;
-        last.at = Some(at);
-        last.is_shared |= is_node || !last.inputs.is_empty();
-        last.inputs.extend(inputs);
-        if last.is_shared && last.has_progress {
-            self.spared_at = Some(self.progress);
-            return DeathVerdict::Spares(std::mem::take(&mut last.counted));
+        self.incident.push(WorkerDeath {
+            at,
+            inputs: inputs.to_vec(),
+            is_counted,
+        });
+        match is_counted {
+            true => DeathVerdict::Counts,
+            false => DeathVerdict::Spares(taken_back),
         }
-        last.counted.extend(inputs);
-        DeathVerdict::Counts
     }
+
+    /// Leaves those in the incident that have come with a death over `inputs` at `at`.
+    fn leave_others(&mut self, inputs: &[InputKey], at: Duration) {
+        let is_apart = |last: &WorkerDeath| at.saturating_sub(last.at) > TOGETHER;
+        if self.incident.last().is_some_and(is_apart) {
+            self.incident.clear();
+        }
+        // Whose next worker dies too, has not died with the others: only those that are nearer to this death than to the one
+        // before have come with it.
+        let has_one =
+            |death: &&WorkerDeath| death.inputs.iter().any(|input| inputs.contains(input));
+        if let Some(before) = self.incident.iter().rev().find(has_one) {
+            let before = before.at;
+            let is_nearer =
+                |death: &WorkerDeath| at.saturating_sub(death.at) < death.at.saturating_sub(before);
+            self.incident.retain(is_nearer);
+        }
+    }
+}
+
+/// Whether something was done since deaths over these were last not counted.
+fn may_spare(spared: &BTreeSet<InputKey>, inputs: &[InputKey]) -> bool {
+    !inputs.iter().any(|input| spared.contains(input))
 }
 
 impl Executor {
@@ -139,12 +159,12 @@ impl Executor {
             return;
         };
         let (max_deaths, next_worker) = (self.setup.max_deaths, self.next_worker);
+        let is_node = failure.code == ErrorCode::NodeDied;
         let stage = &mut self.stages[index];
         match stage.workers.remove(worker) {
             Some(WorkerState::Busy(HeldInputs { active, queued })) => {
                 let mut all: Vec<Active> = [active].into_iter().chain(queued).collect();
                 let keys: Vec<InputKey> = all.iter().map(|one| (index, one.sequence)).collect();
-                let is_node = failure.code == ErrorCode::NodeDied;
                 let verdict = match is_explained {
                     true => DeathVerdict::Spares(Vec::new()),
                     false => self.deaths.add(&keys, at, is_node),
@@ -170,7 +190,12 @@ impl Executor {
                     self.finish(Err(failure));
                 }
             }
-            Some(WorkerState::Idle) | None => {}
+            // It says that those that die with it have not died of their inputs.
+            Some(WorkerState::Idle) => {
+                let verdict = self.deaths.add(&[], at, is_node);
+                self.spare(verdict);
+            }
+            None => {}
         }
     }
 
@@ -249,6 +274,51 @@ mod tests {
         assert_eq!(
             deaths.add(&[(0, 3)], 60 * SECOND, true),
             DeathVerdict::Spares(Vec::new())
+        );
+    }
+
+    /// The death of a round that becomes known first belongs to that round, however soon after the one before it comes.
+    #[test]
+    fn input_whose_workers_are_killed_with_others_again_and_again_is_spared() {
+        let mut deaths = Deaths::default();
+        let mut counted = 0;
+        for round in 1..=10_u32 {
+            let at = round * SECOND;
+            let soon = at + SECOND / 100;
+            for (at, input) in [(at, (0, u64::from(round))), (soon, (0, 0))] {
+                match deaths.add(&[input], at, false) {
+                    DeathVerdict::Counts => counted += 1,
+                    DeathVerdict::Spares(inputs) => counted -= inputs.len(),
+                }
+            }
+            deaths.got_on();
+        }
+        assert_eq!(counted, 0);
+    }
+
+    /// Its own death soon after has another cause.
+    #[test]
+    fn input_that_kills_the_next_worker_too_is_not_spared_for_those_that_died_before() {
+        let mut deaths = Deaths::default();
+        let (first, second) = (SECOND, SECOND + SECOND / 100);
+        assert_eq!(deaths.add(&[(0, 0)], first, false), DeathVerdict::Counts);
+        assert_eq!(
+            deaths.add(&[(0, 1)], second, false),
+            DeathVerdict::Spares(vec![(0, 0)])
+        );
+        deaths.got_on();
+        let later = second + SECOND / 2;
+        assert_eq!(deaths.add(&[(0, 0)], later, false), DeathVerdict::Counts);
+    }
+
+    /// A worker that had nothing to do says as much as another.
+    #[test]
+    fn death_beside_that_of_an_idle_worker_is_spared() {
+        let mut deaths = Deaths::default();
+        assert_eq!(deaths.add(&[(0, 0)], SECOND, false), DeathVerdict::Counts);
+        assert_eq!(
+            deaths.add(&[], SECOND, false),
+            DeathVerdict::Spares(vec![(0, 0)])
         );
     }
 

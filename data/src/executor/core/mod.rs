@@ -232,10 +232,11 @@ impl Executor {
             }
             return;
         };
-        if pulled.is_last || pulled.block.is_some() {
+        let stage = &mut self.stages[index];
+        // The blocks of an input that begins anew with each worker would let it die for ever.
+        if pulled.is_last || pulled.block.is_some() && stage.setup.is_repeatable {
             self.deaths.got_on();
         }
-        let stage = &mut self.stages[index];
         stage.workers.pull_ended(pulled.worker);
         if pulled.wants_input {
             stage.workers.wants_input(pulled.worker);
