@@ -27,6 +27,12 @@ def sleep_for(seconds, marker=None):
     return seconds
 
 
+@ray.remote(max_retries=0)
+def wait_for(path):
+    until_exists(path)
+    return "went on"
+
+
 def until_exists(path):
     deadline = time.monotonic() + DEADLINE_S
     while not os.path.exists(path):
@@ -36,11 +42,13 @@ def until_exists(path):
 
 def test_a_queued_task_never_starts(tmp_path):
     marker = str(tmp_path / "started")
-    blockers = [sleep_for.remote(2) for _ in range(SESSION_CPUS)]
+    gate = str(tmp_path / "gate")
+    blockers = [wait_for.remote(gate) for _ in range(SESSION_CPUS)]
     queued = sleep_for.remote(0, marker)
     ray.cancel(queued)
     with pytest.raises(exceptions.TaskCancelledError):
         get(queued)
+    open(gate, "w").close()
     get(blockers)
     assert not os.path.exists(marker)
 
@@ -51,7 +59,7 @@ def test_a_running_task_is_interrupted(tmp_path):
     until_exists(marker)
     ray.cancel(ref)
     with pytest.raises(exceptions.RayError) as caught:
-        ray.get(ref, timeout=20)
+        ray.get(ref, timeout=DEADLINE_S)
     assert isinstance(caught.value, (exceptions.TaskCancelledError, exceptions.RayTaskError))
 
 
@@ -70,7 +78,7 @@ def test_a_forced_cancel_kills_the_worker(tmp_path):
     until_exists(marker)
     ray.cancel(ref, force=True)
     with pytest.raises((exceptions.WorkerCrashedError, exceptions.TaskCancelledError)):
-        ray.get(ref, timeout=20)
+        ray.get(ref, timeout=DEADLINE_S)
 
 
 def test_cancelling_a_finished_task_does_nothing():
@@ -80,13 +88,15 @@ def test_cancelling_a_finished_task_does_nothing():
     assert get(ref) == 0
 
 
-def test_a_task_waiting_for_its_argument_is_cancelled():
-    slow = sleep_for.remote(3)
+def test_a_task_waiting_for_its_argument_is_cancelled(tmp_path):
+    gate = str(tmp_path / "gate")
+    slow = wait_for.remote(gate)
     waiting = sleep_for.remote(slow)
     ray.cancel(waiting)
     with pytest.raises(exceptions.TaskCancelledError):
         get(waiting)
-    assert get(slow) == 3
+    open(gate, "w").close()
+    assert get(slow) == "went on"
 
 
 def test_an_async_method_is_cancelled():
@@ -103,23 +113,25 @@ def test_an_async_method_is_cancelled():
     get(sleeper.ping.remote())
     ray.cancel(ref)
     with pytest.raises(exceptions.TaskCancelledError):
-        ray.get(ref, timeout=20)
+        ray.get(ref, timeout=DEADLINE_S)
     assert get(sleeper.ping.remote()) == "alive"
 
 
-def test_a_queued_method_is_cancelled_and_the_actor_lives():
+def test_a_queued_method_is_cancelled_and_the_actor_lives(tmp_path):
     @ray.remote
     class Worker:
-        def sleep(self, seconds):
-            time.sleep(seconds)
-            return seconds
+        def wait_for(self, path):
+            until_exists(path)
+            return "went on"
 
     worker = Worker.remote()
-    first, second = worker.sleep.remote(1), worker.sleep.remote(2)
+    gate = str(tmp_path / "gate")
+    first, second = worker.wait_for.remote(gate), worker.wait_for.remote(gate)
     ray.cancel(second)
     with pytest.raises(exceptions.TaskCancelledError):
         get(second)
-    assert get(first) == 1
+    open(gate, "w").close()
+    assert get(first) == "went on"
 
 
 def test_a_method_cannot_be_cancelled_by_force():
@@ -144,7 +156,7 @@ def test_children_are_cancelled_with_their_parent(tmp_path):
     until_exists(marker)
     ray.cancel(ref)
     with pytest.raises(exceptions.RayError):
-        ray.get(ref, timeout=20)
+        ray.get(ref, timeout=DEADLINE_S)
 
 
 def test_cancel_takes_only_a_reference():
@@ -221,7 +233,7 @@ def test_a_borrower_can_cancel(tmp_path):
     until_exists(marker)
     get(cancel_inside.remote([ref]))
     with pytest.raises(exceptions.TaskCancelledError):
-        ray.get(ref, timeout=20)
+        ray.get(ref, timeout=DEADLINE_S)
 
 
 def test_a_cancelled_task_is_not_retried(tmp_path):
@@ -239,7 +251,7 @@ def test_a_cancelled_task_is_not_retried(tmp_path):
         until_exists(folder / "0")
         ray.cancel(ref, force=force)
         with pytest.raises(exceptions.TaskCancelledError):
-            ray.get(ref, timeout=20)
+            ray.get(ref, timeout=DEADLINE_S)
         get(sleep_for.remote(0))
         assert os.listdir(folder) == ["0"]
 
@@ -268,5 +280,5 @@ def test_an_async_generator_is_cancelled(tmp_path):
     ray.cancel(stream)
     with pytest.raises(exceptions.TaskCancelledError):
         for ref in stream:
-            ray.get(ref, timeout=20)
+            ray.get(ref, timeout=DEADLINE_S)
     assert get(source.ping.remote()) == "alive"

@@ -15,8 +15,23 @@ def after(seconds, value=None):
     return value
 
 
-def test_wait_returns_one_ready_reference_by_default():
-    fast, slow = after.remote(0), after.remote(3)
+@ray.remote
+def wait_for(path):
+    end = time.monotonic() + 2 * DEADLINE_S
+    while time.monotonic() < end and not path.exists():
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A task that is under way until the test is over."""
+    path = tmp_path / "over"
+    yield wait_for.remote(path)
+    path.touch()
+
+
+def test_wait_returns_one_ready_reference_by_default(slow):
+    fast = after.remote(0)
     ready, pending = ray.wait([slow, fast], timeout=DEADLINE_S)
     assert ready == [fast] and pending == [slow]
 
@@ -36,8 +51,8 @@ def test_ready_and_pending_keep_the_order_of_the_input():
     assert ready == refs and pending == []
 
 
-def test_wait_stops_at_its_timeout_with_what_is_ready():
-    fast, slow = after.remote(0), after.remote(3)
+def test_wait_stops_at_its_timeout_with_what_is_ready(slow):
+    fast = after.remote(0)
     ray.get(fast, timeout=DEADLINE_S)
     started = time.monotonic()
     ready, pending = ray.wait([slow, fast], num_returns=2, timeout=0.3)
@@ -45,18 +60,17 @@ def test_wait_stops_at_its_timeout_with_what_is_ready():
     assert time.monotonic() - started >= 0.29
 
 
-def test_wait_with_nothing_ready_returns_nothing_at_its_timeout():
-    ref = after.remote(2)
-    assert ray.wait([ref], timeout=0.1) == ([], [ref])
+def test_wait_with_nothing_ready_returns_nothing_at_its_timeout(slow):
+    assert ray.wait([slow], timeout=0.1) == ([], [slow])
 
 
-def test_a_timeout_of_zero_looks_once():
-    done, late = ray.put(1), after.remote(2)
-    assert ray.wait([done, late], num_returns=2, timeout=0) == ([done], [late])
+def test_a_timeout_of_zero_looks_once(slow):
+    done = ray.put(1)
+    assert ray.wait([done, slow], num_returns=2, timeout=0) == ([done], [slow])
 
 
-def test_wait_returns_as_soon_as_enough_are_ready():
-    refs = [after.remote(0), after.remote(0), after.remote(5)]
+def test_wait_returns_as_soon_as_enough_are_ready(slow):
+    refs = [after.remote(0), after.remote(0), slow]
     ready, pending = ray.wait(refs, num_returns=2, timeout=DEADLINE_S)
     assert ready == refs[:2] and pending == refs[2:]
 
