@@ -16,21 +16,26 @@ PARTS = ("starting_s", "loading_s", "useful_s", "repeated_s", "idle_s")
 class Slow:
     """Takes a while to load, and for each batch."""
 
-    def __init__(self, seconds=0.3):
-        time.sleep(seconds)
+    def __init__(self, folder=None):
+        time.sleep(0.3)
+        if folder:
+            # Each has something to do.
+            (folder / f"loaded-{os.getpid()}").touch()
+            until(lambda: len(list(folder.glob("loaded-*"))) == 2, "both workers")
 
     def __call__(self, batch):
         time.sleep(0.05)
         return batch
 
 
-def slow(rows=200, **more):
+def slow(folder, rows=200, **more):
     ds = aktis.data.range(rows, override_num_blocks=4)
-    return ds.map_batches(Slow, batch_size=10, compute=ActorPoolStrategy(size=2), **more)
+    pool = ActorPoolStrategy(size=2)
+    return ds.map_batches(Slow, fn_constructor_args=(folder,), batch_size=10, compute=pool, **more)
 
 
 def test_forms_of_statistics_say_the_same(tmp_path):
-    ds = slow(on_error="skip").expect("id < 190", max_violations=10)
+    ds = slow(tmp_path, on_error="skip").expect("id < 190", max_violations=10)
     assert ds.stats(format="dict") == {} and ds.stats(format="table").num_rows == 0
     ds.take_all()
     operators = [operator for stage in ds.stats(format="dict")["stages"] for operator in stage["operators"]]
@@ -48,8 +53,8 @@ def test_forms_of_statistics_say_the_same(tmp_path):
         ds.stats(format="json")  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-def test_time_of_workers_is_told_by_what_became_of_it():
-    ds = slow()
+def test_time_of_workers_is_told_by_what_became_of_it(tmp_path):
+    ds = slow(tmp_path)
     ds.take_all()
     (stage,) = ds.stats(format="dict")["stages"]
     told = stage["time"]
@@ -97,7 +102,7 @@ def test_work_that_a_dead_worker_had_done_is_told_apart(tmp_path):
     assert told["repeated_s"] >= 0.3 and told["useful_s"] >= 0.4
 
 
-def test_sum_is_what_the_node_has_lent_out():
+def test_sum_is_what_the_node_has_lent_out(tmp_path):
     """The node's own numbers, looked at often, against those of the workers."""
     free = aktis.cluster_resources()["CPU"]
 
@@ -118,7 +123,7 @@ def test_sum_is_what_the_node_has_lent_out():
 
     watching = threading.Thread(target=watch)
     watching.start()
-    ds = slow(400)
+    ds = slow(tmp_path, 400)
     ds.take_all()
     until(all_are_free, "its workers are gone")
     over.set()

@@ -9,6 +9,7 @@ import pandas
 import pyarrow
 import pytest
 from aktis.data import ActorPoolStrategy, TaskPoolStrategy
+from waiting import until
 
 
 class AddN:
@@ -139,13 +140,15 @@ def test_gpu_functions_run_beside_cpu_functions():
     assert len(ds.get_stats_summary()["stages"]) == 2
 
 
-def test_stages_run_at_the_same_time():
+def test_stages_run_at_the_same_time(tmp_path):
     def slow(batch):
-        time.sleep(0.05)
+        if 39 in batch["id"]:
+            until((tmp_path / "taken").exists, "the second stage has something")
         return {"id": batch["id"], "made": [time.time()] * len(batch["id"])}
 
     class Take:
         def __call__(self, batch):
+            (tmp_path / "taken").touch()
             return {"made": batch["made"], "taken": [time.time()] * len(batch["made"])}
 
     ds = aktis.data.range(40).map_batches(slow, batch_size=2, compute=TaskPoolStrategy(size=1))

@@ -114,7 +114,7 @@ def test_stages_share_workers_unless_they_ask_for_others():
 
 def test_the_engine_is_full_and_rows_keep_their_order():
     # Rows that take long are among others; whoever waits for a batch as a whole never has so many under way.
-    prompts = [f"sleep {0.2 if i % 16 == 0 else 0.001}" for i in range(64)] + ["most"]
+    prompts = ["sleep 0.2" if i % 16 == 0 else "meet 18" for i in range(64)] + ["most"]
     rows = made(prompts, engine_kwargs={"max_num_seqs": 16}, batch_size=4, max_concurrent_batches=6).take_all()
     assert [row["id"] for row in rows] == list(range(65))
     # A tenth more than it computes with: 18.

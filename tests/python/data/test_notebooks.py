@@ -50,7 +50,7 @@ CELLS = {
         aktis.data.range(40).map_batches(bad, batch_size=1, concurrency=1).take_all()
     """,
     "interrupt": """
-        threading.Timer(2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        threading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         aktis.data.range(10_000).map_batches(slow, batch_size=1, concurrency=1).take_all()
     """,
     "switched off": """

@@ -1,6 +1,6 @@
 """An engine that computes with `max_num_seqs` rows at once. Words in a prompt say what else happens:
 
-`sleep S`: it takes so long; `long`: the prompt has too many tokens; `die once FILE` and `die`: the engine's process goes, in the first case only
+`sleep S`: it takes so long; `meet N`: until so many rows have been there at once; `long`: the prompt has too many tokens; `die once FILE` and `die`: the engine's process goes, in the first case only
 while there is no such file.
 """
 
@@ -99,10 +99,17 @@ class AsyncLLM:
             async with self.seats:
                 if "sleep" in words:
                     await asyncio.sleep(float(words[words.index("sleep") + 1]))
+                if "meet" in words:
+                    await self.met(int(words[words.index("meet") + 1]))
                 self.meet_death(words)
         finally:
             self.present -= 1
         return (f"{self.most_present}" if text == "most" else text), tokens
+
+    async def met(self, rows: int) -> None:
+        async with asyncio.timeout(60):
+            while self.most_present < rows:
+                await asyncio.sleep(0.001)
 
     def meet_death(self, words: list[str]) -> None:
         if "die" in words:
