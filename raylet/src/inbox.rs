@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::core::event::{CallAnswer, CallRequest, Event, PullFailure};
 use crate::core::keys::{CallId, ConnectionId, ReplyTo};
 use crate::io::frames::ProcessFrame;
+use crate::io::held::Measured;
 use crate::transfer::{PullOrder, PullPlace, ReadGrant};
 
 /// Frames that may wait for the loop before their readers wait too.
@@ -56,6 +57,8 @@ pub(crate) enum Message {
         request: CallRequest,
         answer: oneshot::Sender<CallAnswer>,
     },
+    /// What a worker holds was measured.
+    Measured(Measured),
     /// Background work of the store has ended.
     StoreIo(IoDone),
     /// A transfer knows the size of its object, and wants a place for it.

@@ -63,9 +63,15 @@ pub trait Processes: fmt::Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
-    /// Bytes of memory that a process holds for itself alone: what it shares with others, as objects of the store or what it was
-    /// forked with, is not its own. `None` where nobody can tell, or it is gone. Asked for `above`: it need not be exact below.
-    fn held_bytes(&self, _pid: u32, _above: u64) -> Option<u64> {
+    /// Bytes of memory that a process holds and that are in no file, with those that it was forked with. `None` where nobody can tell, or
+    /// it is gone. Cheap.
+    fn anonymous_bytes(&self, _pid: u32) -> Option<u64> {
+        None
+    }
+
+    /// Those that it holds for itself alone: what it shares with others, as objects of the store or what it was forked with, is not its
+    /// own. Takes its time.
+    fn own_bytes(&self, _pid: u32) -> Option<u64> {
         None
     }
 
@@ -151,8 +157,12 @@ impl Processes for SystemProcesses {
         }
     }
 
-    fn held_bytes(&self, pid: u32, above: u64) -> Option<u64> {
-        held::held_bytes(pid, above)
+    fn anonymous_bytes(&self, pid: u32) -> Option<u64> {
+        held::anonymous_bytes(pid)
+    }
+
+    fn own_bytes(&self, pid: u32) -> Option<u64> {
+        held::own_bytes(pid)
     }
 
     fn kill_group(&self, pid: u32) {

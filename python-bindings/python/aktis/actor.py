@@ -202,7 +202,7 @@ class ActorClass(Generic[Class_co]):
                 placed, and none afterwards.
             num_gpus: GPUs it holds: a fraction of one, or a whole number. Its process sees only these.
             gpu_memory: bytes of GPU memory it holds.
-            memory: bytes of memory it holds. From 32 MiB on, a process that holds more for itself alone is ended.
+            memory: bytes of memory it holds. A process that holds more for itself alone, and more than 32 MiB, is ended.
             resources: quantities of custom resources.
             max_restarts: how often it is started again when its process or node dies (0); -1 is without limit.
             max_task_retries: how often a call is repeated after that (0).

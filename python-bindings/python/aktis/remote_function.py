@@ -182,7 +182,7 @@ class RemoteFunction(Generic[Function_co, Out_co]):
             num_cpus: CPUs it needs (1).
             num_gpus: GPUs it needs (0): a fraction of one, or a whole number. Its process sees only these.
             gpu_memory: bytes of GPU memory it needs.
-            memory: bytes of memory it needs. From 32 MiB on, a process that holds more for itself alone is ended, and the error says so.
+            memory: bytes of memory it needs. A process that holds more for itself alone, and more than 32 MiB, is ended, and the error says so.
             resources: quantities of custom resources.
             num_returns: how many references a call gives, or ``"streaming"``.
             max_retries: how often it is tried again when its process or node dies (3); -1 is without limit.

@@ -1,23 +1,38 @@
 //! What a process holds of the machine's memory.
 
 use std::fs;
+use std::time::Duration;
 
-/// Bytes that a process holds for itself alone; `None` where nobody can tell. Exact only if it is more than `above`.
-///
-/// Its anonymous pages are cheap to count, but those that it has in common with the process that it was forked from are among them.
-/// Only where they are too many the kernel is asked to walk over all of them, which shares them out.
-pub(crate) fn held_bytes(pid: u32, above: u64) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let most = anonymous_bytes(&statm)?;
-    if most <= above {
-        return Some(most);
-    }
-    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
-    own_bytes(&rollup.ok()?)
+use aktis_common::ids::WorkerId;
+
+/// What was measured of a worker that has a limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Measured {
+    pub(crate) worker: WorkerId,
+    pub(crate) pid: u32,
+    pub(crate) limit_bytes: u64,
+    /// Before.
+    pub(crate) anonymous_bytes: u64,
+    /// `None`: the process is gone.
+    pub(crate) own_bytes: Option<u64>,
+    pub(crate) took: Duration,
 }
 
-/// What is resident and in no file, and in no memory that others may have mapped: the second number without the third.
-fn anonymous_bytes(statm: &str) -> Option<u64> {
+/// What a process holds that is in no file, and in no memory that others may have mapped; what it has in common with the process that it
+/// was forked from is among it. The kernel counts as it goes.
+pub(crate) fn anonymous_bytes(pid: u32) -> Option<u64> {
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    anonymous_of(&statm)
+}
+
+/// What a process holds for itself alone; `None` where nobody can tell. The kernel walks over all of its pages.
+pub(crate) fn own_bytes(pid: u32) -> Option<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
+    own_of(&rollup.ok()?)
+}
+
+/// What is resident without what is in files or may be mapped by others: the second number without the third.
+fn anonymous_of(statm: &str) -> Option<u64> {
     let mut pages = statm.split_whitespace().skip(1);
     let resident: u64 = pages.next()?.parse().ok()?;
     let shared: u64 = pages.next()?.parse().ok()?;
@@ -27,7 +42,7 @@ fn anonymous_bytes(statm: &str) -> Option<u64> {
 /// Anonymous pages of its own, in memory and swapped out, or somewhat less. Its share of a page that it has in common with others is half at
 /// most, so that twice the shares without the pages is no more than its own; and its own pages that were written are no more than those
 /// of them that are in no shared memory.
-fn own_bytes(rollup: &str) -> Option<u64> {
+fn own_of(rollup: &str) -> Option<u64> {
     let kib = |name: &str| {
         let line = rollup.lines().find(|line| line.starts_with(name))?;
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
@@ -45,8 +60,8 @@ mod tests {
     #[test]
     fn memory_in_files_and_of_others_is_not_counted() {
         let page = rustix::param::page_size() as u64;
-        assert_eq!(anonymous_bytes("900 100 30 1 0 60 0\n"), Some(70 * page));
-        assert_eq!(anonymous_bytes(""), None);
+        assert_eq!(anonymous_of("900 100 30 1 0 60 0\n"), Some(70 * page));
+        assert_eq!(anonymous_of(""), None);
         let rollup = |pss_anon: u32, pss_shmem: u32| {
             format!(
                 "00-ff ---p 0 0 0 [rollup]\nRss: 900 kB\nPss: 500 kB\nPss_Anon:   {pss_anon} kB\n\
@@ -54,21 +69,32 @@ mod tests {
             )
         };
         // 200 kB of its own, and 200 kB that it has in common with one other, or with three.
-        assert_eq!(own_bytes(&rollup(300, 0)), Some(204 << 10));
-        assert_eq!(own_bytes(&rollup(250, 0)), Some(204 << 10));
+        assert_eq!(own_of(&rollup(300, 0)), Some(204 << 10));
+        assert_eq!(own_of(&rollup(250, 0)), Some(204 << 10));
         // What it alone has written of shared memory is not its own.
-        assert_eq!(own_bytes(&rollup(225, 150)), Some(54 << 10));
-        assert_eq!(own_bytes("Rss: 1 kB\n"), None, "an old kernel");
+        assert_eq!(own_of(&rollup(225, 150)), Some(54 << 10));
+        assert_eq!(own_of("Rss: 1 kB\n"), None, "an old kernel");
     }
 
     #[test]
     fn memory_of_this_process_is_counted() {
-        let before = held_bytes(std::process::id(), 0).expect("there is a /proc");
+        let me = std::process::id();
+        let both = || {
+            (
+                anonymous_bytes(me).expect("there"),
+                own_bytes(me).expect("there"),
+            )
+        };
+        let before = both();
         let held = vec![1_u8; 64 << 20];
-        let after = held_bytes(std::process::id(), 0).expect("there is a /proc");
+        let after = both();
         // Other tests run beside this one.
-        assert!(after > before + (32 << 20), "{before}, {after}");
-        assert_eq!(held_bytes(u32::MAX, 0), None);
+        assert!(after.0 > before.0 + (32 << 20), "{before:?}, {after:?}");
+        assert!(after.1 > before.1 + (32 << 20), "{before:?}, {after:?}");
+        assert_eq!(
+            (anonymous_bytes(u32::MAX), own_bytes(u32::MAX)),
+            (None, None)
+        );
         drop(held);
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 mod effects;
+mod memory;
 mod round;
 mod shutdown;
 mod transfers;
@@ -27,7 +28,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::core::RayletCore;
 use crate::core::effect::Epitaph;
-use crate::core::event::{CallAnswer, Event, Overgrown, PullFailure};
+use crate::core::event::{CallAnswer, Event, PullFailure};
 use crate::core::keys::{CallId, ReplyTo};
 use crate::inbox::{Inbox, Mailbox, Message, RayletEnd};
 use crate::io::gcs::GcsPort;
@@ -38,13 +39,12 @@ use crate::io::store::StorePort;
 use crate::io::zygote::ZygotePort;
 use crate::processes::Processes;
 use crate::transfer::{PullPlace, Reading, TransferStreams};
+use memory::MemoryWatch;
 
 /// Messages and frames of one round; then what they caused is written out.
 const ROUND: usize = 256;
 /// How often the store is told the time.
 const STORE_TICK: Duration = Duration::from_millis(200);
-/// How often it is looked what workers hold that have asked for memory.
-const MEMORY_LOOK: Duration = Duration::from_millis(100);
 
 /// Everything the loop acts on.
 pub(crate) struct Ports {
@@ -102,8 +102,7 @@ pub(crate) struct RayletLoop {
     epitaphs: FxHashMap<WorkerId, Epitaph>,
     leftovers: Vec<Leftover>,
     next_store_tick: Instant,
-    /// When to look at the memory of workers; `None`: at none had to be looked the last time, and this is done with the next tick.
-    next_memory_look: Option<Instant>,
+    memory: MemoryWatch,
     /// What the store held when the node reported of itself.
     /// In memory, and on the disk.
     reported_store_bytes: [u64; 2],
@@ -130,7 +129,7 @@ impl RayletLoop {
             epitaphs: FxHashMap::default(),
             leftovers: Vec::new(),
             next_store_tick: Instant::now() + STORE_TICK,
-            next_memory_look: None,
+            memory: MemoryWatch::default(),
             reported_store_bytes: [0; 2],
         }
     }
@@ -175,7 +174,7 @@ impl RayletLoop {
     fn wake_at(&self) -> Instant {
         let others = self.core.next_deadline().into_iter();
         others
-            .chain(self.next_memory_look)
+            .chain(self.memory.next_look())
             .fold(self.next_store_tick, Instant::min)
     }
 
@@ -204,7 +203,7 @@ impl RayletLoop {
 
     fn on_time(&mut self) {
         let now = Instant::now();
-        if now >= self.next_memory_look.unwrap_or(self.next_store_tick) {
+        if now >= self.memory.next_look().unwrap_or(self.next_store_tick) {
             self.look_at_memory(now);
         }
         if now >= self.next_store_tick {
@@ -217,29 +216,6 @@ impl RayletLoop {
         }
         if self.core.next_deadline().is_some_and(|at| at <= now) {
             self.handle(Event::Tick);
-        }
-    }
-
-    /// Ends workers that hold more memory than was asked for them.
-    fn look_at_memory(&mut self, now: Instant) {
-        let mut has_limits = false;
-        let mut overgrown = Vec::new();
-        for (worker, limit_bytes) in self.core.leases().memory_limits() {
-            has_limits = true;
-            let pid = self.core.pool().get(worker).and_then(|worker| worker.pid);
-            let processes = &self.surroundings.processes;
-            let held = pid.and_then(|pid| processes.held_bytes(pid, limit_bytes));
-            if let Some(held_bytes) = held.filter(|held| *held > limit_bytes) {
-                overgrown.push(Overgrown {
-                    worker,
-                    held_bytes,
-                    limit_bytes,
-                });
-            }
-        }
-        self.next_memory_look = has_limits.then(|| now + MEMORY_LOOK);
-        for overgrown in overgrown {
-            self.handle(Event::Overgrown(overgrown));
         }
     }
 

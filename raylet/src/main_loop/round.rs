@@ -139,6 +139,7 @@ impl RayletLoop {
                     self.handle(Event::Call { call, request });
                 }
             }
+            Message::Measured(measured) => self.on_measured(&measured),
             Message::StoreIo(done) => {
                 self.ports.store.on_io(done);
                 self.take_store_outputs();

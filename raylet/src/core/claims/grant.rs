@@ -7,7 +7,7 @@ use aktis_common::resources::{Allocation, MEMORY, NodeResources, ResourceRequest
 
 use super::claim::Owner;
 
-/// Less memory than this is a share of the node's, and no limit: an interpreter alone may hold it.
+/// A process may always hold this: an interpreter alone may need it.
 const LEAST_LIMIT_BYTES: u64 = 32 << 20;
 
 /// Who uses a lease.
@@ -43,11 +43,11 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// What its worker may hold of the machine's memory, if that was asked for and is enough for a process to begin with.
+    /// What its worker may hold of the machine's memory, if some was asked for.
     pub(super) fn memory_limit(&self) -> Option<u64> {
         let asked = self.request.resources().get(MEMORY).whole();
         let limit = u64::try_from(asked).ok()?;
-        (limit >= LEAST_LIMIT_BYTES).then_some(limit)
+        (limit > 0).then_some(limit.max(LEAST_LIMIT_BYTES))
     }
 
     /// Gives everything back.
