@@ -20,6 +20,9 @@ pub struct Batching {
     /// So many rows are sorted by their tokens and cut into batches of similar length; 0: rows are called in their order.
     #[prost(uint64, tag = "5")]
     pub sorted_rows: u64,
+    /// Rows come sorted by these columns, and a batch has all rows of each of its groups: no more of them than are worth a call.
+    #[prost(string, repeated, tag = "6")]
+    pub group_keys: Vec<String>,
 }
 
 impl Batching {

@@ -48,14 +48,18 @@ fn calls() -> impl Strategy<Value = Operator> {
         budget(),
         budget(),
         prop::option::of(".*"),
+        names(),
     )
         .prop_map(
-            |((is_auto, sorted_rows), token_budget, byte_budget, token_column)| Batching {
-                is_auto,
-                token_budget,
-                token_column,
-                byte_budget,
-                sorted_rows,
+            |((is_auto, sorted_rows), token_budget, byte_budget, token_column, group_keys)| {
+                Batching {
+                    is_auto,
+                    token_budget,
+                    token_column,
+                    byte_budget,
+                    sorted_rows,
+                    group_keys,
+                }
             },
         );
     let flags = (any::<bool>(), any::<bool>(), failures, batching);

@@ -102,6 +102,7 @@ pub(crate) struct BatchingOptions {
     token_column: Option<String>,
     byte_budget: Option<u64>,
     sorted_rows: u64,
+    group_keys: Vec<String>,
 }
 
 impl From<BatchingOptions> for Batching {
@@ -112,6 +113,7 @@ impl From<BatchingOptions> for Batching {
             token_column: options.token_column,
             byte_budget: options.byte_budget,
             sorted_rows: options.sorted_rows,
+            group_keys: options.group_keys,
         }
     }
 }

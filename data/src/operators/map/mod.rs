@@ -5,6 +5,7 @@
 //! take only so long, or batches are pieces of frames ([`sizes`]), outputs wait until their call has ended ([`guarded`]).
 
 mod ahead;
+mod group_ends;
 mod growth;
 mod guarded;
 mod memory;
@@ -78,6 +79,7 @@ pub(crate) fn open(
     let is_measured = batching.counts_tokens() || batching.byte_budget.is_some();
     let batch_rows = match step.batch_rows {
         _ if batching.sorted_rows > 0 => Some(batching.sorted_rows),
+        _ if !batching.group_keys.is_empty() => None,
         _ if is_framed => Some(frame_rows.max(1)),
         // Where calls overlap, "as many as there are at hand" must leave something for the others.
         None if calls > 1 => Some(input_rows.div_ceil(calls)),
@@ -92,6 +94,9 @@ pub(crate) fn open(
     }
     if is_framed {
         rebatch = rebatch.of_bytes(FRAME_BYTES);
+    }
+    if !batching.group_keys.is_empty() {
+        rebatch = rebatch.of_groups(batching.group_keys.clone());
     }
     // What a generator gives goes on piece by piece.
     // Where calls overlap, the next batch is made before it is known what has become of this one.

@@ -7,7 +7,9 @@ use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::error::ArrowError;
 
+use super::group_ends::GroupEnds;
 use super::growth::{Became, Growth};
 use super::sizes::{Filling, Limits, RowSize, Scale};
 use crate::block::data_bytes;
@@ -32,6 +34,8 @@ pub(super) struct Rebatch {
     most_bytes: Option<u64>,
     /// The same where it is the function's growth that says how many.
     growth: Option<Growth>,
+    /// A batch ends where a group does, if rows come in groups.
+    groups: Option<GroupEnds>,
     held: VecDeque<HeldRows>,
     held_rows: usize,
     is_over: bool,
@@ -127,6 +131,7 @@ impl Rebatch {
             enough_bytes: SMALL_BATCH_BYTES.min(block_bytes),
             most_bytes: None,
             growth: None,
+            groups: None,
             held: VecDeque::new(),
             held_rows: 0,
             is_over: false,
@@ -152,6 +157,14 @@ impl Rebatch {
         };
         Self {
             budget: Some(budget),
+            ..self
+        }
+    }
+
+    /// The same with batches of whole groups of rows, which come sorted by these columns. One group may be much.
+    pub(super) fn of_groups(self, keys: Vec<String>) -> Self {
+        Self {
+            groups: Some(GroupEnds::new(keys)),
             ..self
         }
     }
@@ -191,6 +204,10 @@ impl Rebatch {
                     if let Some(budget) = &mut self.budget {
                         budget.add(&batch)?;
                     }
+                    if let Some(groups) = &mut self.groups {
+                        let added = groups.add(&batch, self.held_rows);
+                        added.map_err(|error| wrong("look for the ends of groups", &error))?;
+                    }
                     self.waits_since = self.waits_since.or_else(|| Some(Instant::now()));
                     self.held_rows += batch.num_rows();
                     let is_counted = self.rows.is_none() || self.most_bytes.is_some();
@@ -208,6 +225,9 @@ impl Rebatch {
             (Some(first), Some(last)) => first.batch.schema() != last.batch.schema(),
             _ => false,
         };
+        if let Some(groups) = &self.groups {
+            return groups.whole_rows() > 0 && self.held_bytes() >= self.enough_bytes;
+        }
         is_mixed
             || match (&self.budget, self.rows) {
                 (Some(budget), _) => budget.is_full,
@@ -244,8 +264,9 @@ impl Rebatch {
             return Ok(None);
         };
         let schema = first.batch.schema();
-        let wanted = match &self.budget {
-            Some(budget) if self.held_rows > 0 => budget.rows(),
+        let wanted = match (&self.budget, &mut self.groups) {
+            (Some(budget), _) if self.held_rows > 0 => budget.rows(),
+            (_, Some(groups)) if !self.is_over => groups.take(),
             _ => self.rows.unwrap_or(usize::MAX),
         };
         let most_bytes = self.most_bytes();
@@ -276,17 +297,23 @@ impl Rebatch {
         if parts.len() == 1 {
             return Ok(parts.pop());
         }
-        concat_batches(&schema, &parts).map(Some).map_err(|error| {
-            TaskFailure::new(
-                ErrorCode::Internal,
-                format!("put batches together: {error}"),
-            )
-        })
+        concat_batches(&schema, &parts)
+            .map(Some)
+            .map_err(|error| wrong("put batches together", &error))
     }
+}
+
+fn wrong(what: &str, error: &ArrowError) -> TaskFailure {
+    TaskFailure::new(ErrorCode::Internal, format!("{what}: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Float64Array};
+    use arrow::datatypes::Float64Type;
+
     use super::*;
     use crate::operators::stream::Batches;
     use crate::testing::{ids, rows};
@@ -315,5 +342,53 @@ mod tests {
         assert!(few.iter().all(|rows| (1..=20).contains(rows)), "{few:?}");
         assert!(few.len() <= 9, "{few:?}");
         assert_eq!(sizes(64, 1), [1; 100]);
+    }
+
+    /// Rows of groups, which come in batches of so many rows; the groups of each batch that comes out.
+    fn groups(keys: &[f64], rows: usize, least_bytes: u64) -> Vec<Vec<f64>> {
+        let column: ArrayRef = Arc::new(Float64Array::from(keys.to_vec()));
+        let whole = RecordBatch::try_from_iter([("key", column)]).expect("is a batch");
+        let firsts = (0..keys.len()).step_by(rows);
+        let given = firsts.map(|first| whole.slice(first, rows.min(keys.len() - first)));
+        let input = Box::new(Batches(given.collect::<Vec<_>>().into_iter()));
+        let rebatch = Rebatch::new(input, None, least_bytes, false);
+        let mut rebatch = rebatch.of_groups(vec!["key".to_owned()]);
+        let mut made = Vec::new();
+        while let Some(batch) = rebatch.next().expect("goes on") {
+            made.push(
+                batch
+                    .column(0)
+                    .as_primitive::<Float64Type>()
+                    .values()
+                    .to_vec(),
+            );
+        }
+        made
+    }
+
+    #[test]
+    fn batches_of_groups_have_whole_groups() {
+        let keys = [1.0, 1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 4.0];
+        let each = vec![vec![1.0; 2], vec![2.0], vec![3.0; 4], vec![4.0]];
+        assert_eq!(groups(&keys, 1, 1), each);
+        let two = vec![vec![1.0, 1.0, 2.0], vec![3.0; 4], vec![4.0]];
+        assert_eq!(
+            groups(&keys, 2, 1),
+            two,
+            "the last group of a batch may go on"
+        );
+        assert_eq!(groups(&keys, 8, 1), [keys[..7].to_vec(), vec![4.0]]);
+        assert_eq!(groups(&keys, 1, 1 << 20), [keys.to_vec()]);
+        assert_eq!(
+            groups(&[7.0; 9], 2, 1),
+            [vec![7.0; 9]],
+            "one group, however much it is"
+        );
+        assert_eq!(groups(&[], 2, 1), Vec::<Vec<f64>>::new());
+    }
+
+    #[test]
+    fn both_zeros_are_one_group() {
+        assert_eq!(groups(&[-0.0, 0.0, 1.0], 1, 1), [vec![0.0; 2], vec![1.0]]);
     }
 }

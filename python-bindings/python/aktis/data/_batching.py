@@ -41,6 +41,27 @@ class Batching(NamedTuple):
         return self.plan is not None and self.plan["sorted_rows"] > 0
 
 
+def of_groups(keys: list[str]) -> dict[str, Any]:
+    """Batches of whole groups of rows that come sorted by ``keys``, for the plan.
+
+    >>> of_groups(["k"])["group_keys"]
+    ['k']
+    """
+    return _plan(group_keys=keys)
+
+
+def _plan(**given: Any) -> dict[str, Any]:
+    return {
+        "is_auto": False,
+        "token_budget": None,
+        "token_column": None,
+        "byte_budget": None,
+        "sorted_rows": 0,
+        "group_keys": [],
+        **given,
+    }
+
+
 def of_step(
     *,
     batch_size: Any = None,
@@ -75,13 +96,13 @@ def of_step(
         )
     if not is_auto and not has_budget and window_rows is None:
         return Batching(rows)
-    plan = {
-        "is_auto": is_auto,
-        "token_budget": token_budget,
-        "token_column": tokens if isinstance(tokens, str) else None,
-        "byte_budget": byte_budget,
-        "sorted_rows": window_rows or 0,
-    }
+    plan = _plan(
+        is_auto=is_auto,
+        token_budget=token_budget,
+        token_column=tokens if isinstance(tokens, str) else None,
+        byte_budget=byte_budget,
+        sorted_rows=window_rows or 0,
+    )
     many = INPUT_ROWS if is_auto or token_budget is not None else 0
     return Batching(rows, plan, None if isinstance(tokens, str) else tokens, max(many, 2 * (window_rows or 0)))
 

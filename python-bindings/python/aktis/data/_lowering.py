@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _functions, _trees
+from . import _batching, _functions, _trees
 from ._expr import Expr, tree_of
 
 #: Operators of Python, as the engine has them. The others are functions.
@@ -133,6 +133,7 @@ class GroupSteps(Steps):
             name=shown,
             compute=_functions.compute_of(function, **self._workers),
             batch_rows=WHOLE_PARTITION,
+            batching=_batching.of_groups(self._keys),
         )
 
 

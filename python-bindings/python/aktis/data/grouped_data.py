@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _functions, aggregate
+from . import _batches, _batching, _functions, aggregate
 from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords
 from ._lowering import WHOLE_PARTITION, GroupSteps, expression_of, has_functions
 
@@ -194,7 +194,7 @@ class GroupedData:
     ) -> Dataset:
         """Runs a function over groups: all rows of a group in, any number of rows out.
 
-        All rows of a partition, which are several groups, are in a worker's memory at once.
+        All rows of a group are in a worker's memory at once, and short groups beside them.
 
         Args:
             fn: a function from a batch to a batch (or to an iterator of batches), or a class whose ``__call__`` is one.
@@ -237,6 +237,7 @@ class GroupedData:
                 name=name,
                 compute=compute_spec,
                 batch_rows=WHOLE_PARTITION,
+                batching=_batching.of_groups(self._keys),
             )
         )
 
