@@ -39,9 +39,10 @@ test-rust: build venv candle model ## Rust tests
 test-python: build venv candle model ## Python tests
 	$(ENV) $(PY) -m pytest tests/python -q
 
-soak: build venv ## 2000 seeds of random faults, the head's file torn at every byte, 1000 real processes killed at random
+soak: build venv ## 2000 seeds of random faults, the head's file torn at every byte, 1000 real processes killed at random, 100 random pipelines in 512 MiB
 	AKTIS_CLUSTER_SEEDS=2000 cargo test --release -p aktis-cluster-tests -- random_faults torn_files
 	AKTIS_TEST_KILLS=1000 $(ENV) $(PY) -m pytest tests/python/cluster/test_kills.py tests/python/api/test_soak.py -q
+	AKTIS_TEST_PIPELINES=100 $(ENV) $(PY) -m pytest tests/python/cluster/test_memory_budget.py -q
 
 test-wheel: wheel venv ## Install the wheel into an empty virtual environment and use it there
 	$(PY) tests/wheel.py dist

@@ -274,6 +274,8 @@ pub struct ExecutionStats {
     pub most_exchange_bytes: u64,
     /// The budget for blocks; where others at the same store have changed it, the largest so far.
     pub budget_bytes: u64,
+    /// What sorts, joins and groups of all workers may hold beside that; 0: there are none.
+    pub relational_bytes: u64,
     /// How long it took, or takes.
     pub elapsed: Duration,
     /// Whether it is over.
@@ -325,6 +327,7 @@ impl ExecutionStats {
             most_block_bytes: 0,
             most_exchange_bytes: 0,
             budget_bytes: 0,
+            relational_bytes: 0,
             elapsed: Duration::ZERO,
             is_done: false,
             began: Instant::now(),

@@ -3,6 +3,7 @@
 use super::ExecutionOptions;
 use super::pool::StagePool;
 use super::shares::StoreShare;
+use crate::graph::{EdgeKind, JobPlan, StagePlan};
 
 /// The budget where nobody knows the size of the store.
 const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
@@ -10,6 +11,12 @@ const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
 const MAX_BLOCK_BYTES: u64 = 32 << 20;
 /// The smallest, unless asked for.
 const MIN_BLOCK_BYTES: u64 = 64 << 10;
+/// Blocks are so small that workers can have this many each,
+const BLOCKS_PER_WORKER: u64 = 4;
+/// or this many where the budget is below that: workers hold several times what a block has in memory of their own, and where there is
+/// little of that, processes alone take much of it.
+const BLOCKS_PER_WORKER_IF_SCARCE: u64 = 8;
+const SCARCE_BUDGET_BYTES: u64 = 256 << 20;
 /// All relational work together holds this part of the budget.
 pub(super) const RELATIONAL_PART: u64 = 2;
 
@@ -17,26 +24,74 @@ pub(super) const RELATIONAL_PART: u64 = 2;
 pub(super) struct Sizes {
     pub(super) budget_bytes: u64,
     pub(super) block_bytes: u64,
-    /// What relational work in one worker may hold.
-    pub(super) memory_bytes: u64,
+    /// What relational work in all workers of the job may hold.
+    relational_bytes: u64,
+    /// Workers among which that is shared out.
+    relational_workers: u64,
+    workers: u64,
 }
 
 impl Sizes {
-    /// Those of a job with so many workers. Beside others its blocks are smaller. Its workers have the memory that they have when it
-    /// is alone: others hold the store, and not that, and what there is of them now says nothing of the rest of the job.
-    pub(super) fn new(options: &ExecutionOptions, share: &StoreShare, workers: usize) -> Self {
-        let workers = workers.max(1) as u64;
+    /// Those of a job with so many workers of each stage. Beside others its blocks are smaller. Its workers have the memory that they
+    /// have when it is alone: others hold the store, and not that, and what there is of them now says nothing of the rest of the job.
+    pub(super) fn new(
+        options: &ExecutionOptions,
+        share: &StoreShare,
+        job: &JobPlan,
+        workers: &[usize],
+    ) -> Self {
+        let all = workers.iter().sum::<usize>().max(1) as u64;
         let budget_bytes = share.known_bytes();
-        let part = budget_bytes / (4 * workers);
+        let blocks_per_worker = if share.alone_bytes() < SCARCE_BUDGET_BYTES {
+            BLOCKS_PER_WORKER_IF_SCARCE
+        } else {
+            BLOCKS_PER_WORKER
+        };
+        let part = budget_bytes / (blocks_per_worker * all);
         let block_bytes = options
             .block_bytes
             .unwrap_or_else(|| part.clamp(MIN_BLOCK_BYTES, MAX_BLOCK_BYTES));
+        let at_once = (0..job.stages.len()).map(|stage| relational_at_once(job, stage, all));
         Self {
             budget_bytes,
             block_bytes,
-            memory_bytes: share.alone_bytes() / (RELATIONAL_PART * workers),
+            relational_bytes: share.alone_bytes() / RELATIONAL_PART,
+            relational_workers: at_once.sum::<u64>().clamp(1, all),
+            workers: all,
         }
     }
+
+    /// What all workers of this job may hold of such rows, if any does.
+    pub(super) fn relational_bytes_of(&self, job: &JobPlan) -> u64 {
+        let has_any = job.stages.iter().any(StagePlan::is_relational);
+        if has_any { self.relational_bytes } else { 0 }
+    }
+
+    /// What a worker of this stage may hold of rows that are sorted, grouped or joined. One that does nothing of the kind gets no part of
+    /// that; what is much for it is what all of them could have.
+    pub(super) fn memory_bytes(&self, stage: &StagePlan) -> u64 {
+        let workers = if stage.is_relational() {
+            self.relational_workers
+        } else {
+            self.workers
+        };
+        self.relational_bytes / workers
+    }
+}
+
+/// How many workers of the stage may do relational work at once, of a job with room for so many: more may come while it runs, except where
+/// there is one input.
+fn relational_at_once(job: &JobPlan, stage: usize, all: u64) -> u64 {
+    let plan = &job.stages[stage];
+    if !plan.is_relational() {
+        return 0;
+    }
+    let mut edges = job.edges_to(stage).peekable();
+    let is_one = match edges.peek() {
+        None => plan.group.is_some(),
+        Some(_) => edges.all(|edge| edge.kind == EdgeKind::GATHER),
+    };
+    if is_one { 1 } else { all }
 }
 
 /// What one more execution may hold of the store, beside those that there are.
@@ -55,22 +110,66 @@ pub(super) fn budget_bytes(options: &ExecutionOptions, pool: &dyn StagePool) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::graph::{RangeKey, plan_job};
+    use crate::plan::Dataset;
+    use crate::sinks::Sink;
 
     #[test]
     fn job_that_begins_beside_others_has_smaller_blocks_and_all_of_its_memory() {
         let share = || StoreShare::new("budgets".to_owned(), Some(800 << 20), 400 << 20);
-        let sizes = |share: &StoreShare| Sizes::new(&ExecutionOptions::default(), share, 2);
+        let rows = Dataset::range(100).expect("plans");
+        let job = plan_job(&rows, &Sink::Consumer).expect("can be cut");
+        let sizes =
+            |share: &StoreShare| Sizes::new(&ExecutionOptions::default(), share, &job, &[2]);
         let alone = share();
         let first = sizes(&alone);
+        let memory_bytes = |sizes: &Sizes| sizes.memory_bytes(&job.stages[0]);
         assert_eq!(
-            (first.budget_bytes, first.block_bytes, first.memory_bytes),
+            (first.budget_bytes, first.block_bytes, memory_bytes(&first)),
             (400 << 20, 32 << 20, 100 << 20)
         );
         alone.held().set(800 << 20);
         let second = sizes(&share());
         assert_eq!(
-            (second.budget_bytes, second.block_bytes, second.memory_bytes),
+            (
+                second.budget_bytes,
+                second.block_bytes,
+                memory_bytes(&second)
+            ),
             (1, 64 << 10, 100 << 20)
+        );
+    }
+
+    #[test]
+    fn memory_of_sorts_is_for_those_who_sort() {
+        let share = StoreShare::new("sorts".to_owned(), Some(800 << 20), 400 << 20);
+        let rows = Dataset::range(100).expect("plans");
+        let key = RangeKey {
+            column: "id".to_owned(),
+            is_descending: false,
+            has_nulls_first: false,
+        };
+        let memory_bytes = |dataset: &Dataset| {
+            let job = plan_job(dataset, &Sink::Consumer).expect("can be cut");
+            let sizes = Sizes::new(&ExecutionOptions::default(), &share, &job, &[3, 1]);
+            assert_eq!(sizes.relational_bytes_of(&job), 200 << 20);
+            let each = job
+                .stages
+                .iter()
+                .map(|stage| sizes.memory_bytes(stage) >> 20);
+            each.collect::<Vec<u64>>()
+        };
+        let sorted = rows.sort(vec![key]).expect("plans");
+        assert_eq!(
+            memory_bytes(&sorted),
+            [50, 200],
+            "one input is sorted by one worker"
+        );
+        let shuffled = rows.shuffle(Some(7)).expect("plans");
+        assert_eq!(
+            memory_bytes(&shuffled),
+            [50, 50],
+            "each may get a partition"
         );
     }
 }

@@ -166,7 +166,7 @@ impl ExecutionLoop {
         &self,
         parts: impl Iterator<Item = &'a BlockSlice>,
     ) -> Result<Vec<BlockHandle>, TaskFailure> {
-        let handle = |part: &BlockSlice| self.blocks.get(&part.block).cloned();
+        let handle = |part: &BlockSlice| self.blocks.get(part.block).cloned();
         let handles: Option<Vec<BlockHandle>> = parts.map(handle).collect();
         handles.ok_or_else(|| {
             TaskFailure::new(

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::expectations::Expectations;
 use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::Journals;
+use super::kept_blocks::KeptBlocks;
 use super::main_loop::{ExecutionLoop, Message};
 use super::outputs::JobOutputs;
 use super::progress::Progress;
@@ -71,6 +72,7 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
     expectations.take_up(left.map_or(&[], |left| &left.judged));
     let failed_rows = failed_rows(&job, all_rows, pool.note_prefix(), outputs.keeper_mut());
     let held = Arc::clone(share.held());
+    let blocks = KeptBlocks::new(share.alone_bytes());
     let execution = ExecutionLoop {
         share,
         executor,
@@ -86,7 +88,7 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
         journals,
         working: HashMap::new(),
         queued: HashMap::new(),
-        blocks: HashMap::new(),
+        blocks,
         stage_of: HashMap::new(),
         next_block: 0,
         next_attempt,

@@ -113,7 +113,7 @@ impl ExecutionLoop {
             return None;
         }
         let is_named = |block: &&BlockKey| {
-            let handle = self.blocks.get(block);
+            let handle = self.blocks.get(**block);
             handle.is_some_and(|handle| self.pool.is_named(handle, failure))
         };
         let named: Vec<BlockKey> = given.iter().filter(is_named).copied().collect();
@@ -133,7 +133,7 @@ impl ExecutionLoop {
 
     /// A lost block is there again, under the name that it had.
     pub(super) fn restored(&mut self, lost: BlockKey, made: BlockKey) {
-        let Some(handle) = self.blocks.remove(&made) else {
+        let Some(handle) = self.blocks.rename(made, lost) else {
             return;
         };
         let (waiting, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.readers)
@@ -144,7 +144,6 @@ impl ExecutionLoop {
             // It may have gone away.
             let _ = reader.send(handle.clone());
         }
-        self.blocks.insert(lost, handle);
     }
 }
 

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::expectations::Expectations;
 use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::Journals;
+use super::kept_blocks::KeptBlocks;
 use super::outputs::JobOutputs;
 use super::progress::{Progress, Working};
 use super::shares::StoreShare;
@@ -60,7 +61,7 @@ pub(crate) struct ExecutionLoop {
     pub(crate) progress: Option<Progress>,
     /// The inputs that workers have.
     pub(crate) working: HashMap<WorkerKey, Working>,
-    pub(crate) blocks: HashMap<BlockKey, BlockHandle>,
+    pub(crate) blocks: KeptBlocks,
     pub(crate) stage_of: HashMap<WorkerKey, usize>,
     pub(crate) next_block: u64,
     /// Attempts at inputs so far: their files never share a name.
@@ -185,7 +186,7 @@ impl ExecutionLoop {
             Effect::QueueInput(start) => self.queue_input(start)?,
             Effect::Deliver(part) => self.deliver(part),
             Effect::Release(block) => {
-                self.blocks.remove(&block);
+                self.blocks.remove(block);
             }
             Effect::Restored { lost, made } => self.restored(lost, made),
             Effect::Finish(outcome) => return Ok(Some(outcome)),
@@ -209,7 +210,7 @@ impl ExecutionLoop {
     }
 
     fn deliver(&self, part: BlockSlice) {
-        let Some(handle) = self.blocks.get(&part.block).cloned() else {
+        let Some(handle) = self.blocks.get(part.block).cloned() else {
             return;
         };
         let block = DeliveredBlock {

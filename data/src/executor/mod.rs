@@ -8,6 +8,7 @@ mod expectations;
 mod failed_rows;
 mod grouping;
 mod inputs;
+mod kept_blocks;
 mod launch;
 mod losses;
 mod main_loop;

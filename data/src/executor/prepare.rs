@@ -68,7 +68,7 @@ pub(super) fn start(
         rows: all_rows,
     } = inputs(&job, &workers, &mut outputs)?;
     let share = share_of_store(options, pool.as_ref());
-    let sizes = Sizes::new(options, &share, workers.iter().sum());
+    let sizes = Sizes::new(options, &share, &job, &workers);
     let stages = 0..job.stages.len();
     let starts = stages.map(|index| stage_start(&job, index, &sizes));
     let starts: Result<Vec<StageStart>, DataFusionError> = starts.collect();
@@ -88,7 +88,7 @@ pub(super) fn start(
         noted_inputs: if stage.end.is_some() { noted_inputs } else { 0 },
     });
     let executor = Executor::new(setup, stages.collect(), &job.edges);
-    let mut stats = initial_stats(&job, &splits, sizes.budget_bytes);
+    let mut stats = initial_stats(&job, &splits, &sizes);
     for (output, stats) in outputs.0.iter().zip(&mut stats.outputs) {
         stats.rows_before = output.folder.as_ref().map_or(0, FolderOutput::rows);
     }

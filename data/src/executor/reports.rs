@@ -76,7 +76,8 @@ impl ExecutionLoop {
         let block = block.map(|handle| {
             let key = BlockKey(self.next_block);
             self.next_block += 1;
-            self.blocks.insert(key, handle);
+            self.blocks
+                .made(key, handle, report.bytes, self.pool.as_ref());
             (key, report.rows, report.bytes)
         });
         let made = block.map(|(key, rows, _)| (key, rows));

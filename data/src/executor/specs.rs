@@ -47,7 +47,7 @@ pub(super) fn stage_start(
         sink: stage.sink_settings(),
         block_bytes: sizes.block_bytes,
         growing_inputs: growing_inputs(job, index),
-        memory_bytes: sizes.memory_bytes,
+        memory_bytes: sizes.memory_bytes(stage),
         row_limit: stage.row_limit,
         prefetch_batches: if stage.source.is_some() && has_model {
             PREFETCH_BATCHES

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use aktis_common::resources::{CPU, GPU};
 
+use super::budgets::Sizes;
 use super::main_loop::ExecutionLoop;
 use crate::graph::{JobPlan, Operator, StagePlan};
 use crate::plan::ComputeKind;
@@ -74,11 +75,7 @@ fn worker_kind(stage: &StagePlan) -> WorkerKind {
 }
 
 /// What is known before anything has happened.
-pub(super) fn initial_stats(
-    job: &JobPlan,
-    splits: &[Vec<Split>],
-    budget_bytes: u64,
-) -> ExecutionStats {
+pub(super) fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], sizes: &Sizes) -> ExecutionStats {
     let operator = |(name, calls_function): (&str, bool)| OperatorStats {
         name: name.to_owned(),
         calls_function,
@@ -117,7 +114,8 @@ pub(super) fn initial_stats(
     ExecutionStats {
         outputs: vec![OutputStats::default(); job.outputs.len()],
         source_rows: splits.iter().flatten().map(|split| split.rows).sum(),
-        budget_bytes,
+        budget_bytes: sizes.budget_bytes,
+        relational_bytes: sizes.relational_bytes_of(job),
         ..ExecutionStats::of_stages(stages.collect())
     }
 }

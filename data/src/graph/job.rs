@@ -142,6 +142,12 @@ impl StagePlan {
         self.compute.kind == ComputeKind::Tasks && self.steps.iter().all(is_plain)
     }
 
+    /// Whether it sorts, groups or joins rows, which it holds meanwhile.
+    pub(crate) fn is_relational(&self) -> bool {
+        let is_relational = |step: &PlannedStep| matches!(step.operator, Operator::Relational(_));
+        self.group.is_some() || self.steps.iter().any(is_relational)
+    }
+
     /// For messages: the names of its maps, or what else it does.
     pub fn name(&self) -> String {
         let end = self.end.as_ref().and_then(StageEnd::step);

@@ -20,6 +20,13 @@ impl ExecutionStats {
             bytes_text(self.budget_bytes),
             duration_text(self.elapsed)
         );
+        if self.relational_bytes > 0 {
+            let bytes = bytes_text(self.relational_bytes);
+            let _ = writeln!(
+                text,
+                "Sorts, joins and groups may hold {bytes}; the rest of their rows is put into files"
+            );
+        }
         if self.most_exchange_bytes > 0 {
             let most = bytes_text(self.most_exchange_bytes);
             let _ = writeln!(text, "Exchanged between stages: at most {most} at once");

@@ -211,6 +211,7 @@ fn stats_to_py<'py>(py: Python<'py>, stats: &ExecutionStats) -> PyResult<Bound<'
     dict.set_item("bytes_read", stats.bytes_read)?;
     dict.set_item("elapsed_s", stats.elapsed.as_secs_f64())?;
     dict.set_item("budget_bytes", stats.budget_bytes)?;
+    dict.set_item("relational_bytes", stats.relational_bytes)?;
     dict.set_item("most_block_bytes", stats.most_block_bytes)?;
     let files: Vec<_> = stats
         .files

@@ -310,7 +310,8 @@ class Collected:
             check_pads(batch, self._length)
         for name in batch.schema.names:
             if name not in ("pad", "extra"):
-                self._parts.setdefault(name, []).append(np.array(batch.column(name)))
+                # A copy: `numpy.array` of a chunked column is a view, which would hold all of its block.
+                self._parts.setdefault(name, []).append(batch.column(name).to_numpy().copy())
 
     def columns(self):
         return {name: np.concatenate(parts) for name, parts in self._parts.items()}

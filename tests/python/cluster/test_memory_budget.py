@@ -1,7 +1,6 @@
 """Random pipelines through which flows several times what their control group may hold: all end, with the right rows, and nobody is killed.
 
-``AKTIS_TEST_PIPELINES=500`` runs that many, from the seed ``AKTIS_TEST_PIPELINE`` on; ``-s`` prints what each held at most. Not all of them end yet: sorts
-of much more than the group's memory do not (ADR 156).
+``AKTIS_TEST_PIPELINES=500`` runs that many, from the seed ``AKTIS_TEST_PIPELINE`` on; ``-s`` prints what each held at most. ``make soak`` runs a hundred.
 """
 
 import json
@@ -25,7 +24,7 @@ FIRST = int(os.environ.get("AKTIS_TEST_PIPELINE", "0"))
 #: Where no number is given: rows that grow a hundredfold with no word of how many at once, long rows in files, many workers.
 SEEDS = range(FIRST, FIRST + PIPELINES) if PIPELINES else (111, 24, 13)
 #: How long one may take on a slow machine.
-PATIENCE_S = 120
+PATIENCE_S = 400
 
 
 @pytest.fixture

@@ -61,3 +61,11 @@ def test_repr_names_the_columns(words):
     assert "unknown" in repr(ds) and ds.schema(fetch_if_missing=False) is None
     ds.count()
     assert repr(ds) == "Dataset(id: int64)" and ds.schema(fetch_if_missing=False).names == ["id"]
+
+
+def test_stats_say_what_sorts_may_hold():
+    rows = aktis.data.range(100)
+    for ds, has_any in ((rows.sort("id", descending=True), True), (rows.map_batches(lambda batch: batch), False)):
+        assert len(ds.take_all()) == 100
+        assert (ds.get_stats_summary()["relational_bytes"] > 0) == has_any
+        assert ("Sorts, joins and groups may hold" in ds.stats()) == has_any

@@ -101,6 +101,18 @@ pub trait StagePool: Send {
     /// Puts a block of this process where workers can read it.
     fn put(&self, block: &SourceBlock) -> Result<BlockHandle, TaskFailure>;
 
+    /// Whether a block that is there lies in the memory of this process, where it came with an answer.
+    #[doc(hidden)]
+    fn is_here(&self, _block: &BlockHandle) -> bool {
+        false
+    }
+
+    /// Puts such a block into the store; where it lies then.
+    #[doc(hidden)]
+    fn put_away(&self, block: &BlockHandle) -> Result<BlockHandle, TaskFailure> {
+        Ok(block.clone())
+    }
+
     /// What a worker has noted under this key, if it has.
     fn note(&self, _key: &Bytes) -> Result<Option<Bytes>, TaskFailure> {
         Ok(None)

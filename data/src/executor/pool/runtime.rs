@@ -371,6 +371,15 @@ impl StagePool for RuntimePool {
             .map(BlockHandle::new)
     }
 
+    fn is_here(&self, block: &BlockHandle) -> bool {
+        reference(block).is_ok_and(|block| self.runtime.is_inline(&block))
+    }
+
+    fn put_away(&self, block: &BlockHandle) -> Result<BlockHandle, TaskFailure> {
+        let value = get_one(&self.runtime, &reference(block)?)?;
+        self.runtime.put_stored(value).map(BlockHandle::new)
+    }
+
     fn note(&self, key: &Bytes) -> Result<Option<Bytes>, TaskFailure> {
         self.runtime.kv_get(key.clone())
     }

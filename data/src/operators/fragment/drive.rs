@@ -25,6 +25,9 @@ use super::environment::Environment;
 use super::failure;
 use super::feed::FragmentFeed;
 
+/// Threads that read spill files: a thread for each file that is merged would have a stack and a place in the allocator, too.
+const FILE_THREADS: usize = 2;
+
 /// What happens to rows before they get into the operator, or when they come out of it.
 pub(super) type Dress = Box<dyn FnMut(RecordBatch) -> Result<RecordBatch> + Send>;
 
@@ -84,6 +87,7 @@ impl Run {
         environment: &Environment,
     ) -> Result<Self> {
         let runtime = Builder::new_current_thread()
+            .max_blocking_threads(FILE_THREADS)
             .build()
             .map_err(DataFusionError::IoError)?;
         let context = environment.context(slots.len())?;

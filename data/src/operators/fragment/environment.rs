@@ -7,15 +7,17 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_execution::TaskContext;
 use datafusion_execution::config::SessionConfig;
 use datafusion_execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion_execution::memory_pool::FairSpillPool;
 use datafusion_execution::runtime_env::RuntimeEnvBuilder;
 
 use super::hot::HotKeys;
+use super::pool::PlanMemory;
 
 /// The least that sorting can do with.
 const MIN_MEMORY_BYTES: usize = 4 << 20;
 /// Of the operators of a plan, about so many sort at once on each thread, where sides of joins are sorted.
 const SORTS_AT_ONCE: usize = 4;
+/// With less than this for each of them it is worth a look how long rows are.
+const SCARCE_SHARE: usize = 16 << 20;
 /// Of its memory, a sort keeps this part for merging what it has sorted.
 const MERGE_PART: usize = 4;
 
@@ -26,9 +28,17 @@ const BYTES_PER_HELD_ROW: u64 = 32;
 
 /// Batches that fit into its memory.
 const PIECES: usize = 32;
-/// For each row of a batch there is this much memory, or so many times that of the row: merging holds a batch of each of several files.
+/// For each row of a batch there is this much memory, however short it is.
 const BYTES_PER_ROW_AT_ONCE: usize = 8 << 10;
-const ROWS_AT_ONCE: usize = 8;
+/// So many batches fit into what a sort can have: merging counts with four of each of several files, and others need as much.
+const BATCHES_AT_ONCE: usize = 64;
+/// A batch that has to have few rows because they are long gains nothing from more bytes than this, and with smaller ones more files are
+/// merged at once.
+const LONG_BATCH_BYTES: usize = 64 << 10;
+/// A file that is merged has buffers of its own, of which nobody asks the pool: so many are merged at once that each has about this, but
+/// no fewer and no more than these. Where there are more, some are merged into one first.
+const BYTES_OF_FILE: usize = 512 << 10;
+const FILES_AT_ONCE: (usize, usize) = (8, 128);
 /// The smallest batch, if rows are not long.
 const MIN_BATCH_ROWS: usize = 256;
 const MAX_BATCH_ROWS: usize = 8192;
@@ -119,16 +129,27 @@ impl Environment {
 
     /// What all operators of a plan run with, on so many threads.
     pub(crate) fn shared_context(&self, threads: usize) -> Result<Arc<TaskContext>> {
-        let threads = threads.max(1);
-        self.context_of(threads, self.memory() / (threads * SORTS_AT_ONCE))
+        self.context_of(threads.max(1), self.share_of_sort(threads))
+    }
+
+    /// Whether a batch of long rows might be more than a sort can have, if nobody knows that they are long.
+    pub(crate) fn is_scarce(&self, threads: usize) -> bool {
+        self.share_of_sort(threads) < SCARCE_SHARE
+    }
+
+    fn share_of_sort(&self, threads: usize) -> usize {
+        self.memory() / (threads.max(1) * SORTS_AT_ONCE)
     }
 
     /// Rows of a batch where one sort can have `share`.
     fn batch_rows(&self, share: usize) -> usize {
         let row_bytes = usize::try_from(self.row_bytes).unwrap_or(usize::MAX).max(1);
-        let most = share / row_bytes.saturating_mul(ROWS_AT_ONCE);
         let rows = (share / BYTES_PER_ROW_AT_ONCE).clamp(MIN_BATCH_ROWS, MAX_BATCH_ROWS);
-        rows.min(most).max(1)
+        let most = rows.min(share / row_bytes.saturating_mul(BATCHES_AT_ONCE));
+        if most >= MIN_BATCH_ROWS {
+            return most;
+        }
+        most.min(LONG_BATCH_BYTES / row_bytes).max(1)
     }
 
     /// `share`: what one sort can have.
@@ -142,8 +163,8 @@ impl Environment {
             None => disk.with_mode(DiskManagerMode::OsTmpDirectory),
         };
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(FairSpillPool::new(memory)))
-            .with_disk_manager_builder(disk)
+            .with_memory_pool(Arc::new(PlanMemory::new(memory)))
+            .with_disk_manager_builder(disk.with_max_spill_merge_fan_in(files_at_once(share)))
             .build_arc()?;
         let rows = self.batch_rows(share);
         let mut config = SessionConfig::new()
@@ -153,6 +174,12 @@ impl Environment {
         let context = TaskContext::default().with_session_config(config);
         Ok(Arc::new(context.with_runtime(runtime)))
     }
+}
+
+/// How many files are merged at once where one sort can have `share`.
+fn files_at_once(share: usize) -> usize {
+    let (least, most) = FILES_AT_ONCE;
+    (share / BYTES_OF_FILE).clamp(least, most)
 }
 
 #[cfg(test)]
@@ -172,9 +199,11 @@ mod tests {
             environment.batch_rows(share)
         };
         assert_eq!(rows(0, 16 << 20), 2048);
-        assert_eq!(rows(1000, 16 << 20), 2048);
-        assert_eq!(rows(32 << 10, 16 << 20), 64);
-        assert_eq!(rows(32 << 10, 1 << 20), 4);
+        assert_eq!(rows(1000, 16 << 20), 262);
+        assert_eq!(rows(1000, 4 << 20), 65);
+        assert_eq!(rows(32 << 10, 16 << 20), 2);
+        assert_eq!(rows(4 << 10, 1 << 20), 4);
+        assert_eq!(rows(32 << 10, 1 << 30), 512);
         assert_eq!(rows(1 << 40, 1 << 20), 1);
         assert_eq!(rows(8, 1 << 20), 256);
     }

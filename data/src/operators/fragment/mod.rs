@@ -20,6 +20,7 @@ mod join;
 mod keys;
 mod order;
 mod origins;
+mod pool;
 pub(crate) mod skip;
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,11 @@ pub(crate) fn open(
             )
         })?;
     let threads = group.threads as usize;
+    let mut environment = environment.clone();
+    if environment.is_scarce(threads) {
+        // What is known of files is how long rows are there, which may be a hundredth.
+        environment.row_bytes = environment.row_bytes.max(planned.row_bytes()?);
+    }
     let output = {
         // Operators begin tasks.
         let _entered = runtime.enter();

@@ -23,7 +23,7 @@ use datafusion_physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 
 use super::hold::Holding;
-use super::leaf::{self, external, formed};
+use super::leaf::{self, Splits, external, formed};
 use super::meeting::KeyedJoin;
 use super::meters::GroupMeters;
 use super::{STEP, failure};
@@ -45,6 +45,14 @@ use crate::sources::{self, Opened};
 pub(super) struct Planned {
     pub(super) root: Arc<dyn ExecutionPlan>,
     pub(super) meters: GroupMeters,
+    sources: Vec<Arc<Splits>>,
+}
+
+impl Planned {
+    /// Bytes of the longest rows that there may be, about, by the first ones of each source: those of a join have all columns.
+    pub(super) fn row_bytes(&self) -> Result<u64, TaskFailure> {
+        self.sources.iter().map(|splits| splits.row_bytes()).sum()
+    }
 }
 
 /// The plan that gives the rows of the last member, in one partition.
@@ -60,6 +68,7 @@ pub(super) fn planned(
         window_bytes: environment.window_bytes(group.threads as usize),
         holding: Holding::new(environment.memory() as u64),
         givers: Vec::with_capacity(group.members.len()),
+        sources: Vec::new(),
         meters: GroupMeters::default(),
         failing,
     };
@@ -74,6 +83,7 @@ pub(super) fn planned(
     Ok(Planned {
         root: in_one_partition(last.0),
         meters: planner.meters,
+        sources: planner.sources,
     })
 }
 
@@ -89,6 +99,7 @@ struct GroupPlanner<'a> {
     holding: Arc<Holding>,
     /// Of each member so far, until somebody takes its rows.
     givers: Vec<Option<Giver<'a>>>,
+    sources: Vec<Arc<Splits>>,
     meters: GroupMeters,
     failing: Option<&'a Arc<FailingInput>>,
 }
@@ -103,8 +114,9 @@ impl GroupPlanner<'_> {
         if let Some((source, columns)) = &member.source {
             let reader = sources::reader_of(source)?;
             let columns = nullable(columns);
-            let (rows, bytes_read) =
-                leaf::leaf(reader, splits, &columns, (self.threads, self.piece_bytes));
+            let splits = Splits::new(reader, splits, self.piece_bytes);
+            let (rows, bytes_read) = leaf::leaf(&splits, &columns, self.threads);
+            self.sources.push(splits);
             self.meters.reads(&rows, bytes_read);
             return self
                 .steps(member, &member.steps, rows)

@@ -125,7 +125,8 @@ class DataContext(Settings):
     Attributes:
         execution_options: Order and memory, by default those that :class:`ExecutionOptions` names.
         target_max_block_size: Bytes of a block, the unit in which rows go from worker to worker. By default (``None``) a
-            fourth of the memory for blocks, shared by all workers, but between 64 KiB and 32 MiB.
+            fourth of the memory for blocks, shared by all workers (an eighth, where that is less than 256 MiB), but
+            between 64 KiB and 32 MiB.
         enable_progress_bars: Whether runs that take longer than a second show how far they are, on a terminal or in a
             notebook; elsewhere they never do. ``True`` by default. ``AKTIS_PROGRESS=0`` in the environment turns it off
             without a change to the program.
