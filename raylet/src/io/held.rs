@@ -10,7 +10,6 @@ use aktis_common::ids::WorkerId;
 pub(crate) struct Measured {
     pub(crate) worker: WorkerId,
     pub(crate) pid: u32,
-    pub(crate) limit_bytes: u64,
     /// Before.
     pub(crate) anonymous_bytes: u64,
     /// `None`: the process is gone.

@@ -70,8 +70,14 @@ impl MemoryWatch {
         must
     }
 
-    /// Takes in what was found. Gives what the worker holds too much, if it does.
-    fn measured(&mut self, measured: &Measured, now: Instant) -> Option<Overgrown> {
+    /// Takes in what was found. Gives what the worker holds too much, if it does. `limit_bytes`: what it may hold by now, when it may work
+    /// for somebody else.
+    fn measured(
+        &mut self,
+        measured: &Measured,
+        limit_bytes: Option<u64>,
+        now: Instant,
+    ) -> Option<Overgrown> {
         let known = self.known.get_mut(&measured.worker)?;
         if known.pid != measured.pid {
             return None;
@@ -81,10 +87,11 @@ impl MemoryWatch {
         let pause = MEASURED_FOR.max(measured.took * PAUSE_FACTOR);
         let common_bytes = measured.anonymous_bytes.saturating_sub(own_bytes);
         known.common = Some((common_bytes, now + pause));
-        (own_bytes > measured.limit_bytes).then_some(Overgrown {
+        let limit_bytes = limit_bytes.filter(|&limit| own_bytes > limit)?;
+        Some(Overgrown {
             worker: measured.worker,
             held_bytes: own_bytes,
-            limit_bytes: measured.limit_bytes,
+            limit_bytes,
         })
     }
 }
@@ -117,7 +124,6 @@ impl RayletLoop {
                 mailbox.send(Message::Measured(Measured {
                     worker,
                     pid,
-                    limit_bytes,
                     anonymous_bytes,
                     own_bytes,
                     took: began.elapsed(),
@@ -128,7 +134,11 @@ impl RayletLoop {
 
     /// Ends a worker that holds too much.
     pub(super) fn on_measured(&mut self, measured: &Measured) {
-        if let Some(overgrown) = self.memory.measured(measured, Instant::now()) {
+        let is_its_own = |limit: &(WorkerId, u64)| limit.0 == measured.worker;
+        let limit = self.core.leases().memory_limits().find(is_its_own);
+        let limit_bytes = limit.map(|(_, limit_bytes)| limit_bytes);
+        let overgrown = self.memory.measured(measured, limit_bytes, Instant::now());
+        if let Some(overgrown) = overgrown {
             self.handle(Event::Overgrown(overgrown));
         }
     }
@@ -139,12 +149,12 @@ mod tests {
     use super::*;
 
     const PID: u32 = 7;
+    const LIMIT: Option<u64> = Some(100);
 
     fn measured(worker: WorkerId, anonymous_bytes: u64, own_bytes: Option<u64>) -> Measured {
         Measured {
             worker,
             pid: PID,
-            limit_bytes: 100,
             anonymous_bytes,
             own_bytes,
             took: Duration::from_millis(1),
@@ -165,12 +175,12 @@ mod tests {
         assert!(!must(&mut watch, 130, now), "it is being measured");
         assert!(
             watch
-                .measured(&measured(worker, 130, Some(90)), now)
+                .measured(&measured(worker, 130, Some(90)), LIMIT, now)
                 .is_none()
         );
         assert!(!must(&mut watch, 140, now), "40 of them are in common");
         assert!(must(&mut watch, 141, now));
-        let over = watch.measured(&measured(worker, 141, Some(101)), now);
+        let over = watch.measured(&measured(worker, 141, Some(101)), LIMIT, now);
         assert_eq!(
             over.map(|over| (over.held_bytes, over.limit_bytes)),
             Some((101, 100))
@@ -180,7 +190,11 @@ mod tests {
             must(&mut watch, 140, now + MEASURED_FOR),
             "pages in common become its own"
         );
-        assert!(watch.measured(&measured(worker, 140, None), now).is_none());
+        assert!(
+            watch
+                .measured(&measured(worker, 140, None), LIMIT, now)
+                .is_none()
+        );
         assert!(
             must(&mut watch, 140, now + MEASURED_FOR),
             "nothing was found"
@@ -194,10 +208,24 @@ mod tests {
         assert!(watch.must_measure((worker, PID + 1), (200, 100), now));
         assert!(
             watch
-                .measured(&measured(worker, 200, Some(150)), now)
+                .measured(&measured(worker, 200, Some(150)), LIMIT, now)
                 .is_none()
         );
         assert!(!watch.must_measure((worker, PID + 1), (200, 100), now));
+    }
+
+    #[test]
+    fn limit_that_is_gone_when_it_was_measured_ends_nobody() {
+        let (mut watch, worker, now) = (MemoryWatch::default(), WorkerId::random(), Instant::now());
+        let mut found = |limit_bytes| {
+            watch.known.clear();
+            assert!(watch.must_measure((worker, PID), (200, 100), now));
+            let over = watch.measured(&measured(worker, 200, Some(150)), limit_bytes, now);
+            over.map(|over| over.limit_bytes)
+        };
+        assert_eq!(found(LIMIT), LIMIT);
+        assert_eq!(found(None), None, "it works for somebody without one");
+        assert_eq!(found(Some(150)), None);
     }
 
     #[test]
@@ -208,7 +236,7 @@ mod tests {
             took: Duration::from_millis(200),
             ..measured(worker, 130, Some(90))
         };
-        assert!(watch.measured(&slow, now).is_none());
+        assert!(watch.measured(&slow, LIMIT, now).is_none());
         let later = now + Duration::from_secs(9);
         assert!(!watch.must_measure((worker, PID), (130, 100), later));
         let later = now + Duration::from_secs(11);

@@ -171,7 +171,7 @@ impl Rebatch {
 
     /// The same with batches that become about a block, where no number of rows is asked for.
     pub(super) fn growing(self, block_bytes: u64) -> Self {
-        let is_free = self.rows.is_none() && self.budget.is_none();
+        let is_free = self.rows.is_none() && self.budget.is_none() && self.groups.is_none();
         Self {
             growth: is_free.then(|| Growth::new(block_bytes)),
             ..self
