@@ -8,6 +8,9 @@ mod far_tests;
 mod positions;
 mod prune;
 mod read;
+mod small;
+#[cfg(test)]
+mod small_tests;
 pub(crate) mod spec;
 mod table;
 

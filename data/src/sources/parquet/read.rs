@@ -24,6 +24,7 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use tokio::runtime::Runtime as TokioRuntime;
 
 use super::adapt::{Adapter, ScanColumns};
+use super::small;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
 use crate::error::first_line;
 use crate::operators::stream::BatchStream;
@@ -118,7 +119,8 @@ fn runs(parts: &[FilePart], columns: &ScanColumns, is_far: bool) -> VecDeque<Vec
     let is_one_run = |one: &FilePart, next: &FilePart| {
         bytes += one.bytes;
         let is_enough = is_far && (one.path != next.path || bytes >= FAR_RUN_BYTES);
-        let is_one = !is_enough && columns.is_one_run(one, next);
+        let is_alike = small::is_all_of_one(one) == small::is_all_of_one(next);
+        let is_one = !is_enough && is_alike && columns.is_one_run(one, next);
         if !is_one {
             bytes = 0;
         }
@@ -143,6 +145,10 @@ impl Files {
         batch_rows: u64,
         row_limit: Option<usize>,
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
+        let row_limit = row_limit.filter(|_| adapter.gives_all());
+        if adapter.pushed.is_none() && parts.iter().all(small::is_all_of_one) {
+            return small::stream(&self.store, adapter, parts, batch_rows, row_limit);
+        }
         let cache = self
             .context
             .runtime_env()
@@ -165,7 +171,7 @@ impl Files {
             .with_file_group(FileGroup::new(partitioned_files(parts, &self.store)?))
             .with_projection_indices(Some(adapter.read.clone()))?
             .with_batch_size(usize::try_from(batch_rows).ok())
-            .with_limit(row_limit.filter(|_| adapter.gives_all()))
+            .with_limit(row_limit)
             .with_preserve_order(true)
             .build();
         DataSourceExec::from_data_source(config).execute(0, Arc::clone(&self.context))
