@@ -104,7 +104,11 @@ async fn shutdown_leaves_no_process_and_no_folder() {
     node.shutdown().await;
     assert!(!folder.exists());
     eventually("the worker ends", || !is_running(leased.pid)).await;
-    assert_eq!(sandbox.gcs.gcs.memory.lock().unregistered, [id.to_wire()]);
+    let memory = sandbox.gcs.gcs.memory.clone();
+    eventually("the gcs hears of the end", || {
+        memory.lock().unregistered == [id.to_wire()]
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -112,9 +116,7 @@ async fn node_ends_when_it_is_asked_over_the_network() {
     let sandbox = Sandbox::new().await;
     let mut node = sandbox.node(1).await;
     client(&node).shutdown(RayletEmpty {}).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(20), node.ended())
-        .await
-        .unwrap();
+    tokio::time::timeout(DEADLINE, node.ended()).await.unwrap();
     assert!(!node.node_socket().exists());
 }
 

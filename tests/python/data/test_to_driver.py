@@ -20,7 +20,7 @@ def test_many_bytes_are_told_once_while_they_come_and_before_where_they_are_know
     ds = aktis.data.range(100_000, override_num_blocks=4)
     for call in calls(ds):
         call()
-    assert caplog.text == ""
+    assert "into this process" not in caplog.text
     context.warn_on_driver_memory_usage_bytes = 100_000
     for call in calls(ds):
         caplog.clear()
@@ -37,7 +37,7 @@ def test_many_bytes_are_told_once_while_they_come_and_before_where_they_are_know
     context.warn_on_driver_memory_usage_bytes = None
     caplog.clear()
     ds.take_all()
-    assert caplog.text == ""
+    assert "into this process" not in caplog.text
 
 
 def test_more_bytes_than_the_limit_are_refused_and_pieces_are_not(context):
