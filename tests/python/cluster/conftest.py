@@ -49,11 +49,21 @@ def processes_with(text):
 
 def free_port():
     """A port that the system gives to nobody who does not ask for it by its number: a head that is started again needs the same one."""
-    while True:
-        port = random.randrange(10_000, 30_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
+    while not is_free(port := random.randrange(10_000, 30_000)):
+        pass
+    return port
+
+
+def is_free(port):
+    """Whether nobody listens there."""
+    with socket.socket() as probe:
+        # As a head does: connections that were there before do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
             probe.bind(("127.0.0.1", port))
-            return port
+        except OSError:
+            return False
+        return True
 
 
 class Cluster:
@@ -85,6 +95,12 @@ class Cluster:
         port = free_port()
         self.run("start", "--head", "--port", str(port), *arguments)
         self.address = f"127.0.0.1:{port}"
+
+    def start_head_again(self, *arguments):
+        """Starts a head in the place of one that has ended, which lets go of its port after it is gone from among the daemons."""
+        port = self.address.rpartition(":")[2]
+        until(lambda: is_free(int(port)), "the port of the head that has ended is free")
+        self.run("start", "--head", "--port", port, *arguments)
 
     def start_node(self, *arguments):
         """Adds a node and returns the process id of its daemon."""

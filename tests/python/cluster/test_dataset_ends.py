@@ -121,6 +121,6 @@ def test_dataset_goes_on_when_the_head_is_restarted(cluster, tmp_path, how):
     with writer(cluster, tmp_path, **beside) as process:
         os.kill(head, how)
         until(lambda: head not in cluster.daemons(), "the head has ended")
-        cluster.run("start", "--head", "--port", cluster.address.rpartition(":")[2], "--num-cpus", "1")
+        cluster.start_head_again("--num-cpus", "1")
         ends_well(process, tmp_path)
     os.kill(node, signal.SIGTERM)

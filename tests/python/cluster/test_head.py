@@ -44,10 +44,6 @@ def end_head(cluster, how):
     until(lambda: cluster.head_pid not in cluster.daemons(), "the head has ended")
 
 
-def start_head_again(cluster):
-    cluster.run("start", "--head", "--port", cluster.address.rpartition(":")[2], "--num-cpus", "1")
-
-
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_a_detached_actor_outlives_its_head_however_that_ends(head_and_node, how):
     join(head_and_node)
@@ -55,7 +51,7 @@ def test_a_detached_actor_outlives_its_head_however_that_ends(head_and_node, how
     before = aktis.get(keeper.keep.remote(1), timeout=DEADLINE_S)
     aktis.shutdown()
     end_head(head_and_node, how)
-    start_head_again(head_and_node)
+    head_and_node.start_head_again("--num-cpus", "1")
     # At once: the head that ended is not taken for the one that runs.
     join(head_and_node)
     again = aktis.get_actor("keeper")

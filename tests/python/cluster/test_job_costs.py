@@ -50,6 +50,6 @@ def test_jobs_that_are_over_are_added_up_by_tags_also_by_a_head_that_was_started
     (head,) = cluster.daemons()
     os.kill(head, signal.SIGKILL)
     until(lambda: head not in cluster.daemons(), "the head has ended")
-    cluster.run("start", "--head", "--port", cluster.address.rpartition(":")[2], "--num-cpus", "2")
+    cluster.start_head_again("--num-cpus", "2")
     again = json.loads(cluster.run("cost", "--by", "team", "--json"))
     assert [(one["team"], one["cpu_s"]) for one in again] == [(one["team"], one["cpu_s"]) for one in costs]

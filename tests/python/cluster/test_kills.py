@@ -190,8 +190,7 @@ class Killings:
         self.killed += 1
         until(lambda: not is_running(self.head), "the head is gone")
         self.program.kill()
-        port = self.cluster.address.rpartition(":")[2]
-        self.cluster.run("start", "--head", "--port", port, "--num-cpus", "2")
+        self.cluster.start_head_again("--num-cpus", "2")
         (self.head,) = set(self.cluster.daemons()) - set(self.nodes)
         self.program = self._start_program()
 
