@@ -67,7 +67,9 @@ impl ObjectTable {
     pub(super) fn prefault_after(&mut self, size_bytes: u64) {
         let is_big = size_bytes >= BIG_OBJECT_BYTES;
         if is_big && self.allocator.largest_warm_bytes() < size_bytes {
-            self.warmth.goal_bytes = size_bytes
+            // In whole objects: what is left between them would be of no use to the next ones.
+            let needed_bytes = self.allocator.footprint_bytes(size_bytes);
+            self.warmth.goal_bytes = needed_bytes
                 .saturating_mul(2)
                 .min(self.config.max_prefault_bytes);
             self.populate_next();

@@ -23,6 +23,24 @@ fn big_objects_make_memory_ready_for_the_next_one() {
     assert_eq!(fixture.io(), []);
 }
 
+/// Objects that come while pages are made lie behind them; those that come later fill what was made, to the last page.
+#[test]
+fn memory_that_was_made_ready_is_no_gap_that_nothing_fits_into() {
+    let size_bytes = (10 << 20) + 128;
+    let mut fixture = Fixture::with(|config| {
+        config.capacity_bytes = 100 << 20;
+        config.max_prefault_bytes = 64 << 20;
+    });
+    fixture.put(0, size_bytes, true);
+    let work = fixture.io();
+    fixture.put(1, size_bytes, true);
+    work.into_iter().for_each(|effect| fixture.complete(effect));
+    for number in 2..9 {
+        fixture.put(number, size_bytes, true);
+        fixture.do_io();
+    }
+}
+
 #[test]
 fn small_objects_cost_no_memory_ahead() {
     let mut fixture = Fixture::with(|config| config.max_prefault_bytes = 64 << 20);
