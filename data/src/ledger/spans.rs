@@ -50,3 +50,12 @@ pub(crate) struct DonePart {
     #[prost(message, repeated, tag = "2")]
     pub(crate) ranges: Vec<SourceRange>,
 }
+
+impl DonePart {
+    /// Whether it says no more than that nothing became of what was left of inputs, if anything was: workers end them with that, whatever
+    /// has become of the rows before.
+    pub(super) fn is_end(&self) -> bool {
+        let mut ranges = self.ranges.iter();
+        self.outputs.is_empty() && ranges.all(|range| range.from > 0 && range.to == END)
+    }
+}

@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
+use arrow::datatypes::SchemaRef;
 
 use super::durable::{self, power};
 use super::record::{LEDGERS, Told};
@@ -15,6 +17,7 @@ use crate::graph::JobOutput;
 use crate::plan::{Dataset, MapSpec};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::testing::test_map;
+use crate::wire::spec::WrittenFile;
 
 const ROWS: i64 = 120;
 const FOLDERS: [&str; 3] = ["a", "b", "c"];
@@ -215,6 +218,76 @@ fn output_that_is_gone_is_made_again() {
     let (_, outcome) = run(parent.path(), "same", Resume::Demanded);
     outcome.expect("runs");
     check_whole(parent.path());
+}
+
+/// Gives no files.
+struct NoFiles;
+
+impl FileFormat for NoFiles {
+    fn operation(&self) -> &str {
+        "write()"
+    }
+
+    fn empty_files(&self, _schema: &SchemaRef) -> Result<Vec<WrittenFile>, TaskFailure> {
+        Ok(Vec::new())
+    }
+
+    fn make_alike(&self, _files: &mut [WrittenFile]) -> Result<(), TaskFailure> {
+        Ok(())
+    }
+
+    fn makes_alike(&self) -> bool {
+        false
+    }
+}
+
+/// Whether a job of two outputs that fails leaves something in them, when this was told of its source: outputs, and rows from and to.
+fn is_left(outputs: &[u64], rows: (u64, u64)) -> bool {
+    let parent = tempfile::tempdir().expect("a temporary folder");
+    let folders: Vec<PathBuf> = ["a", "b"].map(|name| parent.path().join(name)).into();
+    let begin = |place: usize| {
+        let plan = OutputPlan {
+            folder: &folders[place].display().to_string(),
+            prefix: "job",
+            mode: SaveMode::Append,
+            names: None,
+            identity: Some(JobIdentity {
+                traits: traits(),
+                takes_up: false,
+                together: Some(OneOfSeveral {
+                    place,
+                    folders: folders.clone(),
+                }),
+            }),
+        };
+        FolderOutput::begin(plan, Box::new(NoFiles)).expect("begins")
+    };
+    let mut both = [begin(0), begin(1)];
+    for output in &mut both {
+        output.keep(1, 3).expect("begins to keep");
+    }
+    let (from, to) = rows;
+    let range = SourceRange { input: 1, from, to };
+    let part = DonePart {
+        outputs: outputs.to_vec(),
+        ranges: vec![range],
+    };
+    both[0].add_part(part, &[], Vec::new());
+    let failed = Err(TaskFailure::new(ErrorCode::Application, "no"));
+    let both = both.map(|output| (output, None));
+    close_together(both.into(), failed).expect_err("has failed");
+    let left: Vec<bool> = folders.iter().map(|folder| folder.exists()).collect();
+    assert_eq!(left[0], left[1]);
+    left[0]
+}
+
+/// As one of one output.
+#[test]
+fn failed_job_of_several_outputs_that_has_done_nothing_leaves_nothing() {
+    assert!(!is_left(&[], (64, END)), "its input has ended, and no more");
+    assert!(is_left(&[7], (64, END)), "what became of them is written");
+    assert!(is_left(&[], (0, 64)), "nothing becomes of them");
+    assert!(is_left(&[], (0, END)), "nothing becomes of the input");
 }
 
 /// LED-1 (synced-before-it-counts), SINK-1 (all-or-nothing): at every moment at which the disk took something, also amid the commit.

@@ -167,6 +167,25 @@ class TestOutputs:
         assert not (tmp_path / "a").exists() and not (tmp_path / "c").exists()
         assert [path.name for path in (tmp_path / "b").iterdir()] == ["old"]
 
+    def test_job_that_fails_before_anything_is_done_leaves_nothing(self, tmp_path):
+        def broken(batch):
+            raise ValueError("no")
+
+        context = aktis.data.DataContext.get_current()
+        before = context.target_max_block_size
+        # Each batch is a block, so that the end of an input comes alone.
+        context.target_max_block_size = 512
+        try:
+            ds = aktis.data.range(512, override_num_blocks=2).map_batches(lambda batch: batch, batch_size=64)
+            with pytest.raises(ValueError, match="no"), aktis.data.run_together():
+                ds.write_parquet(tmp_path / "a")
+                ds.map_batches(broken, num_cpus=0.5).write_json(tmp_path / "b")
+            with pytest.raises(ValueError, match="no"):
+                ds.map_batches(broken, num_cpus=0.5).write_json(tmp_path / "c")
+        finally:
+            context.target_max_block_size = before
+        assert list(tmp_path.iterdir()) == []
+
     def test_failure_before_a_branch_names_all_outputs_behind_it(self, tmp_path):
         def broken(batch):
             raise ValueError("no")

@@ -180,10 +180,10 @@ impl FolderOutput {
         self.synced = synced;
     }
 
-    /// The job has failed, or was ended. Leaves what is done, of all outputs that go on with this one, to whoever runs it again.
+    /// The job has failed, or was ended. Leaves what is done, of all outputs that go on with this one, to whoever runs it again; if
+    /// nothing is, nothing is left.
     pub(in crate::ledger) fn leave(&mut self, others: &mut [Self]) {
-        let has_progress = self.done.count() > 0 || !self.parts.is_empty() || self.has_journals();
-        if !self.keeps() || !has_progress {
+        if !self.keeps() || !self.has_progress() {
             return;
         }
         match self.keep_done(others) {
@@ -197,6 +197,11 @@ impl FolderOutput {
                 tracing::warn!(%error, folder = %self.target.display(), "what is done could not be kept");
             }
         }
+    }
+
+    fn has_progress(&self) -> bool {
+        let mut parts = self.parts.iter();
+        self.done.count() > 0 || parts.any(|part| !part.is_end()) || self.has_journals()
     }
 
     fn has_journals(&self) -> bool {
