@@ -200,8 +200,8 @@ class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
 class ObjectUnreadableError(AktisError):
     """The object is there, and its bytes cannot be read now: ``get`` can be called again.
 
-    It lies on a disk, and the system does not give it: the disk does not answer, or the process, or its node, may not open one file
-    more (``ulimit -n``). The message names the file and the cause.
+    It lies on a disk, and the system does not give it: the disk does not answer, or the process, its node, or the node that has it, may
+    not open one file more (``ulimit -n``). The message names the file and the cause.
     """
 
 

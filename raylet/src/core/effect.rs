@@ -1,5 +1,7 @@
 //! Everything a raylet can do to the world.
 
+use std::time::Duration;
+
 use aktis_common::ids::{JobId, NodeId, WorkerId};
 use aktis_proto::v1::{
     AddJobRequest, Address, ClusterReply, FinishJobRequest, ForwardedLeaseRequest, LeaseReclaim,
@@ -246,6 +248,8 @@ pub enum NodeStoreEffect {
         owner: Address,
         /// The node to copy from.
         node: NodeId,
+        /// Not before so long.
+        pause: Duration,
     },
     /// Nobody wants the copy any more, or nobody has one.
     AbandonPull {

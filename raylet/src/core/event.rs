@@ -273,6 +273,8 @@ pub enum StoreEvent {
 pub enum PullFailure {
     /// The source has none, or cannot be reached: another source may do.
     Source(String),
+    /// The source has it and cannot read it now: another source may do, or this one a little later.
+    Unreadable(Failure),
     /// This node cannot take it: no source helps.
     Here(Failure),
 }

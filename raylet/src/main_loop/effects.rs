@@ -166,8 +166,9 @@ impl RayletLoop {
                 object_id,
                 owner,
                 node,
+                pause,
             } => {
-                self.begin_pull(&object_id, owner, node);
+                self.begin_pull(&object_id, owner, node, pause);
             }
             NodeStoreEffect::AbandonPull { object_id } => self.abandon_pull(&object_id),
             NodeStoreEffect::EndGet { reply_to, outcome } => {

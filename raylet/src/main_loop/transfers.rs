@@ -1,5 +1,7 @@
 //! Objects that come from, or go to, other nodes.
 
+use std::time::Duration;
+
 use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
 use aktis_object_store::{ArenaError, BytesAt, CreateError, CreatingRange, GetError, SealedRange};
@@ -40,7 +42,13 @@ impl RayletLoop {
         }
     }
 
-    pub(super) fn begin_pull(&mut self, object_id: &Bytes, owner: Address, node: NodeId) {
+    pub(super) fn begin_pull(
+        &mut self,
+        object_id: &Bytes,
+        owner: Address,
+        node: NodeId,
+        pause: Duration,
+    ) {
         let Ok(object) = ObjectId::from_bytes(object_id) else {
             return;
         };
@@ -55,7 +63,11 @@ impl RayletLoop {
             attempt,
         };
         let (streams, mailbox) = (self.ports.streams.clone(), self.mailbox.clone());
-        let fetching = pull(wanted, place.clone(), streams, mailbox);
+        let before = place.clone();
+        let fetching = async move {
+            tokio::time::sleep(pause).await;
+            pull(wanted, before, streams, mailbox).await;
+        };
         let task = self.surroundings.beside.spawn(fetching).abort_handle();
         let pull = PullTask {
             task,
@@ -151,7 +163,7 @@ impl RayletLoop {
                 self.handle(Event::Store(StoreEvent::Pulled { object_id }));
             }
             // The place stays for the next source.
-            Err(cause @ PullFailure::Source(_)) => {
+            Err(cause @ (PullFailure::Source(_) | PullFailure::Unreadable(_))) => {
                 tracing::debug!(%object, %node, ?cause, "a source failed");
                 self.handle(Event::Store(StoreEvent::PullFailed {
                     object_id,

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
+use aktis_proto::v1::Failure;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -225,7 +227,9 @@ impl Fetch {
                     total_bytes,
                     len_bytes,
                 } => return Ok((total_bytes, len_bytes)),
-                Reply::Refused(why) => return Err(BrokenLine::Pull(self.source(why))),
+                Reply::Refused { code, why } => {
+                    return Err(BrokenLine::Pull(self.refused(code, why)));
+                }
             }
         }
     }
@@ -249,6 +253,15 @@ impl Fetch {
         match broken {
             BrokenLine::Stream(cause) => self.source(cause),
             BrokenLine::Pull(failure) => failure,
+        }
+    }
+
+    fn refused(&self, code: ErrorCode, why: String) -> PullFailure {
+        match self.source(why) {
+            PullFailure::Source(why) if code == ErrorCode::ObjectUnreadable => {
+                PullFailure::Unreadable(Failure::of(code, why))
+            }
+            failure => failure,
         }
     }
 

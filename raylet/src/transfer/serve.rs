@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
 use aktis_object_store::{SealedRange, open_sealed_file};
 use aktis_proto::transport::BoxedDuplex;
@@ -119,12 +120,10 @@ async fn answer(stream: &mut BoxedDuplex, request: Request, mailbox: &Mailbox) -
     };
     let grant = match granted {
         Ok(Ok(grant)) => grant,
-        Ok(Err(Failure { message, .. })) => return Reply::Refused(message).write(stream).await,
-        Err(_) => {
-            return Reply::Refused("this node ends".to_owned())
-                .write(stream)
-                .await;
+        Ok(Err(failure)) => {
+            return refuse(stream, failure.error_code(), failure.message).await;
         }
+        Err(_) => return refuse(stream, ErrorCode::NodeDied, "this node ends".to_owned()).await,
     };
     let ReadGrant { bytes, reader_lost } = grant;
     let sending = async {
@@ -137,6 +136,10 @@ async fn answer(stream: &mut BoxedDuplex, request: Request, mailbox: &Mailbox) -
         sent = sending => sent,
         _ = reader_lost => Err(io::Error::other("the node that reads was declared dead")),
     }
+}
+
+async fn refuse(stream: &mut BoxedDuplex, code: ErrorCode, why: String) -> io::Result<()> {
+    Reply::Refused { code, why }.write(stream).await
 }
 
 /// Sends what is wanted of an object's bytes.
@@ -156,7 +159,8 @@ async fn send(stream: &mut BoxedDuplex, request: Request, bytes: &[u8]) -> io::R
 async fn send_file(stream: &mut BoxedDuplex, request: Request, held: HeldFile) -> io::Result<()> {
     let reader = match FileReader::open(held, request.offset).await {
         Ok(reader) => reader,
-        Err(why) => return Reply::Refused(why).write(stream).await,
+        // Whether its bytes are lost the store looks when it is asked for them again.
+        Err(why) => return refuse(stream, ErrorCode::ObjectUnreadable, why).await,
     };
     let Some(wanted) = begin(stream, request, reader.held.len).await? else {
         return Ok(());
@@ -187,7 +191,7 @@ async fn begin(
     } = request;
     if offset > total_bytes {
         let why = format!("offset {offset} is behind the object's {total_bytes} bytes");
-        Reply::Refused(why).write(stream).await?;
+        refuse(stream, ErrorCode::InvalidArgument, why).await?;
         return Ok(None);
     }
     let wanted = offset..offset.saturating_add(most_bytes).min(total_bytes);

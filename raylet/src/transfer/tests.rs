@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId, WorkerId};
 use aktis_object_store::{
     BytesAt, ClientId, CreateAnswer, CreatingRange, NodeStore, SealedRange, StoreConfig,
@@ -29,6 +30,7 @@ const OBJECT_BYTES: usize = (SEGMENT_BYTES as usize) * 9 / 2;
 enum Fault {
     BreaksAfter(usize),
     WrongChecksum,
+    Refuses(ErrorCode),
 }
 
 /// A node that has the object.
@@ -69,6 +71,12 @@ impl Source {
         let mut sent = 0;
         while let Ok(request) = Request::read(&mut stream).await {
             self.requests.lock().push(request);
+            if let Some(Fault::Refuses(code)) = fault {
+                let why = "too many open files".to_owned();
+                let refused = Reply::Refused { code, why };
+                refused.write(&mut stream).await.unwrap();
+                continue;
+            }
             let rest = &self.bytes[request.offset as usize..];
             let wanted = &rest[..rest.len().min(request.most_bytes as usize)];
             let reply = Reply::Bytes {
@@ -213,6 +221,24 @@ async fn source_that_lies_is_given_up_and_nothing_of_it_is_written() {
     };
     assert!(cause.contains("checksum"), "{cause}");
     assert_eq!(wanting.place.missing_bytes(), OBJECT_BYTES as u64, "MOVE-1");
+}
+
+/// A source that has the object and cannot read it is another matter than one that has none.
+#[tokio::test]
+async fn what_a_source_cannot_read_now_is_told_apart_from_what_it_has_not() {
+    let (wanting, bytes) = (Wanting::new(), object());
+    for code in [ErrorCode::ObjectUnreadable, ErrorCode::ObjectLost] {
+        let refuses = Source::new(&bytes, &[], Some(Fault::Refuses(code)));
+        let failed = wanting.fetch_from(&refuses).await.unwrap_err();
+        let (is_unreadable, why) = match failed {
+            PullFailure::Unreadable(failure) => (true, failure.message),
+            PullFailure::Source(why) => (false, why),
+            PullFailure::Here(failure) => panic!("{failure:?}"),
+        };
+        assert_eq!(is_unreadable, code == ErrorCode::ObjectUnreadable);
+        let node = refuses.id;
+        assert_eq!(why, format!("node {node}: too many open files"));
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
 use aktis_proto::transport::BoxedDuplex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,8 +32,8 @@ pub(super) enum Reply {
     Wait,
     /// So many bytes come, in chunks.
     Bytes { total_bytes: u64, len_bytes: u64 },
-    /// None, and why.
-    Refused(String),
+    /// None, and why: whether there are any is told by the code.
+    Refused { code: ErrorCode, why: String },
 }
 
 /// What is said of a chunk before its bytes.
@@ -82,9 +83,10 @@ impl Reply {
                 bytes.extend_from_slice(&total_bytes.to_le_bytes());
                 bytes.extend_from_slice(&len_bytes.to_le_bytes());
             }
-            Self::Refused(why) => {
+            Self::Refused { code, why } => {
                 let length = u16::try_from(why.len()).unwrap_or(u16::MAX);
                 bytes.push(REFUSED);
+                bytes.extend_from_slice(&code.as_u32().to_le_bytes());
                 bytes.extend_from_slice(&length.to_le_bytes());
                 bytes.extend_from_slice(&why.as_bytes()[..usize::from(length)]);
             }
@@ -103,10 +105,12 @@ impl Reply {
                 len_bytes: stream.read_u64_le().await?,
             }),
             REFUSED => {
+                let code = ErrorCode::from_u32(stream.read_u32_le().await?);
                 let length = stream.read_u16_le().await?;
                 let mut why = vec![0; usize::from(length)];
                 read_full(stream, &mut why, patience).await?;
-                Ok(Self::Refused(String::from_utf8_lossy(&why).into_owned()))
+                let why = String::from_utf8_lossy(&why).into_owned();
+                Ok(Self::Refused { code, why })
             }
             other => Err(io::Error::other(format!("a reply of kind {other}"))),
         }

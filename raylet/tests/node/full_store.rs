@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::ObjectId;
+use aktis_proto::v1::node_frame::Kind;
 use aktis_proto::v1::*;
 use aktis_raylet::RayletHandle;
 
@@ -76,6 +78,44 @@ async fn object_in_a_file_is_sent_into_a_file_of_another_node() {
     assert!(read == bytes_of(4, 9 * MIB), "where the first one is held");
     assert!(path.starts_with(sandbox.folder.path()));
     assert_eq!(figures(&near).await.1, 9 * MIB as u64);
+    drop((reader, writer));
+    far.shutdown().await;
+    near.shutdown().await;
+}
+
+/// Its file is away for a while, as where a node has too many open.
+#[tokio::test]
+async fn object_that_its_node_cannot_read_now_is_asked_for_again_and_is_not_lost() {
+    let sandbox = Sandbox::new().await;
+    let (near, far, mut reader) = pair(&sandbox, 1).await;
+    let mut writer = driver(&far).await;
+    hold_store(&mut writer).await;
+    let bytes = bytes_of(3, 9 * MIB);
+    let object = writer.put(&bytes).await;
+    let request = writer.request_object(object, &[]).await;
+    let (path, _) = writer.object_in_file(request).await;
+    let release = StoreRelease {
+        object_id: object.to_wire(),
+    };
+    writer.ask(Kind::StoreRelease(release)).await;
+    let away = path.with_extension("away");
+    std::fs::rename(&path, &away).unwrap();
+    let first = reader.request_object(object, &[far.node_id()]).await;
+    match reader.object(first).await {
+        Err(store_get_reply::Outcome::Failure(failure)) => {
+            assert_eq!(failure.error_code(), ErrorCode::ObjectUnreadable);
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let far = far.node_id().to_string();
+            let says = |what: &str| failure.message.contains(what);
+            assert!(says(name) && says(&far), "{failure:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let second = reader.request_object(object, &[far.node_id()]).await;
+    // It has been refused by now, or soon is.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::rename(&away, &path).unwrap();
+    assert!(reader.object(second).await.unwrap() == bytes);
     drop((reader, writer));
     far.shutdown().await;
     near.shutdown().await;

@@ -15,6 +15,7 @@ impl PullTable {
             let mut sources: Vec<_> = pull.current.iter().collect();
             sources.extend(&pull.untried);
             sources.extend(&pull.tried);
+            sources.extend(&pull.unreadable);
             let count = sources.len();
             sources.sort_unstable();
             sources.dedup();
@@ -56,6 +57,7 @@ mod tests {
         assert_eq!(broken(|pull| pull.current = None), "PULL-1");
         assert_eq!(broken(|pull| pull.tried.push(THERE)), "PULL-1");
         assert_eq!(broken(|pull| pull.untried.push(HERE)), "PULL-1");
+        assert_eq!(broken(|pull| pull.unreadable.push(THERE)), "PULL-1");
     }
 
     #[test]

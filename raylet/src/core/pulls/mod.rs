@@ -4,6 +4,8 @@
 //!  want ──► Pull from the first source ──► sealed: all waiters are answered by the store
 //!              │ source failed
 //!              ├─► Pull from the next source, from where the last one stopped
+//!              ├─► no source left, but some that cannot read it now: these once more, after a pause that grows
+//!              │      └─► often enough: all waiters learn why it cannot be read
 //!              └─► no source left: all waiters learn that it is lost
 //! ```
 //! A source is asked again when somebody new names it: the object may have been made again there.
@@ -16,17 +18,24 @@
 mod check;
 mod transfers;
 
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
 use aktis_common::ids::{NodeId, ObjectId};
-use aktis_proto::v1::Address;
+use aktis_proto::v1::{Address, Failure};
 use rustc_hash::FxHashMap;
 
 use crate::core::keys::{ConnectionId, ReplyTo};
 
+/// Sources that cannot read an object now are asked so many times more: the first time after this pause, then after twice the last.
+const ROUNDS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// What to do next for an object.
 #[derive(Debug, PartialEq, Eq)]
 enum PullStep {
-    /// Fetch it, or the rest of it, from this node.
-    From(NodeId),
+    /// Fetch it, or the rest of it, from this node, after a pause.
+    From(NodeId, Duration),
     /// A transfer is under way: nothing to do.
     Wait,
     /// No source has it: tell these.
@@ -35,6 +44,13 @@ enum PullStep {
         waiters: Vec<ReplyTo>,
         /// The nodes that were asked.
         tried: Vec<NodeId>,
+    },
+    /// Some have it, and cannot read it: tell these.
+    Unreadable {
+        /// Who waits.
+        waiters: Vec<ReplyTo>,
+        /// Why.
+        failure: Failure,
     },
 }
 
@@ -52,6 +68,11 @@ struct Pull {
     current: Option<NodeId>,
     untried: Vec<NodeId>,
     tried: Vec<NodeId>,
+    /// Those that have it and could not read it, and what the last of them said.
+    unreadable: Vec<NodeId>,
+    reason: Option<Failure>,
+    /// How often all of these were asked once more.
+    rounds: u32,
 }
 
 /// All transfers into this node.
@@ -82,10 +103,14 @@ impl PullTable {
             current: None,
             untried: Vec::new(),
             tried: Vec::new(),
+            unreadable: Vec::new(),
+            reason: None,
+            rounds: 0,
         });
         pull.waiters.push(waiter);
         for source in sources {
-            if pull.untried.contains(&source) || pull.current == Some(source) {
+            let is_known = pull.untried.contains(&source) || pull.unreadable.contains(&source);
+            if is_known || pull.current == Some(source) {
                 continue;
             }
             // One that did not have it may have it by now: this waiter was told so later than the others.
@@ -95,8 +120,8 @@ impl PullTable {
         self.advance(object)
     }
 
-    /// The current source failed.
-    fn failed(&mut self, object: ObjectId, node: NodeId) -> PullStep {
+    /// The current source failed. `unreadable`: it has the object, and this is why it cannot read it now.
+    fn failed(&mut self, object: ObjectId, node: NodeId, unreadable: Option<Failure>) -> PullStep {
         let Some(pull) = self.pulls.get_mut(&object) else {
             return PullStep::Wait;
         };
@@ -104,7 +129,12 @@ impl PullTable {
             return PullStep::Wait;
         }
         pull.current = None;
-        pull.tried.push(node);
+        if unreadable.is_some() {
+            pull.unreadable.push(node);
+            pull.reason = unreadable;
+        } else {
+            pull.tried.push(node);
+        }
         self.advance(object)
     }
 
@@ -117,16 +147,19 @@ impl PullTable {
         if pull.current.is_some() {
             return PullStep::Wait;
         }
+        let mut pause = Duration::ZERO;
+        if pull.untried.is_empty() && pull.rounds < ROUNDS {
+            pull.untried = std::mem::take(&mut pull.unreadable);
+            pause = PAUSE * 2_u32.pow(pull.rounds);
+            pull.rounds += 1;
+        }
         if pull.untried.is_empty() {
             let pull = self.pulls.remove(&object).expect("it was there a line ago");
-            return PullStep::Lost {
-                waiters: pull.waiters,
-                tried: pull.tried,
-            };
+            return pull.end_without(object);
         }
         let node = pull.untried.remove(0);
         pull.current = Some(node);
-        PullStep::From(node)
+        PullStep::From(node, pause)
     }
 
     /// The owner of an object that is being fetched.
@@ -164,6 +197,24 @@ impl PullTable {
     }
 }
 
+impl Pull {
+    /// No source gives it.
+    fn end_without(self, object: ObjectId) -> PullStep {
+        let (waiters, tried) = (self.waiters, self.tried);
+        match self.reason.filter(|_| !self.unreadable.is_empty()) {
+            Some(reason) => {
+                let message = format!(
+                    "object {object} is there, and cannot be read now: {}",
+                    reason.message
+                );
+                let failure = Failure::of(ErrorCode::ObjectUnreadable, message);
+                PullStep::Unreadable { waiters, failure }
+            }
+            None => PullStep::Lost { waiters, tried },
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +222,10 @@ mod tests {
 
     fn node(n: u8) -> NodeId {
         NodeId::new([n; 16])
+    }
+
+    fn at_once(node: NodeId) -> PullStep {
+        PullStep::From(node, Duration::ZERO)
     }
 
     fn waiter(n: u64) -> ReplyTo {
@@ -182,7 +237,7 @@ mod tests {
         let mut pulls = PullTable::new(node(9));
         let object = ObjectId::for_put();
         let first = pulls.want(object, Address::default(), [node(1)], waiter(1));
-        assert_eq!(first, PullStep::From(node(1)));
+        assert_eq!(first, at_once(node(1)));
         let second = pulls.want(object, Address::default(), [node(1)], waiter(2));
         assert_eq!(second, PullStep::Wait, "PULL-1");
         assert_eq!(pulls.end(object), [waiter(1), waiter(2)]);
@@ -193,12 +248,12 @@ mod tests {
         let mut pulls = PullTable::new(node(9));
         let object = ObjectId::for_put();
         pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
-        assert_eq!(pulls.failed(object, node(1)), PullStep::From(node(2)));
+        assert_eq!(pulls.failed(object, node(1), None), at_once(node(2)));
         let lost = PullStep::Lost {
             waiters: vec![waiter(1)],
             tried: vec![node(1), node(2)],
         };
-        assert_eq!(pulls.failed(object, node(2)), lost);
+        assert_eq!(pulls.failed(object, node(2), None), lost);
     }
 
     #[test]
@@ -206,16 +261,84 @@ mod tests {
         let mut pulls = PullTable::new(node(9));
         let object = ObjectId::for_put();
         pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
-        assert_eq!(pulls.failed(object, node(1)), PullStep::From(node(2)));
+        assert_eq!(pulls.failed(object, node(1), None), at_once(node(2)));
         // Its owner says that it was made again, where it was before.
         let joined = pulls.want(object, Address::default(), [node(1)], waiter(2));
         assert_eq!(joined, PullStep::Wait);
-        assert_eq!(pulls.failed(object, node(2)), PullStep::From(node(1)));
+        assert_eq!(pulls.failed(object, node(2), None), at_once(node(1)));
         let lost = PullStep::Lost {
             waiters: vec![waiter(1), waiter(2)],
             tried: vec![node(2), node(1)],
         };
-        assert_eq!(pulls.failed(object, node(1)), lost);
+        assert_eq!(pulls.failed(object, node(1), None), lost);
+    }
+
+    fn too_many_files(node: u8) -> Option<Failure> {
+        let why = format!("node {node}: too many open files");
+        Some(Failure::of(ErrorCode::ObjectUnreadable, why))
+    }
+
+    #[test]
+    fn source_that_cannot_read_now_is_asked_again_when_the_others_were() {
+        let mut pulls = PullTable::new(node(9));
+        let object = ObjectId::for_put();
+        let sources = [node(1), node(2), node(3)];
+        pulls.want(object, Address::default(), sources, waiter(1));
+        let next = pulls.failed(object, node(1), too_many_files(1));
+        assert_eq!(next, at_once(node(2)));
+        assert_eq!(
+            pulls.failed(object, node(2), None),
+            at_once(node(3)),
+            "it has none"
+        );
+        let next = pulls.failed(object, node(3), too_many_files(3));
+        assert_eq!(next, PullStep::From(node(1), PAUSE));
+        // Who names it now waits, too.
+        let joined = pulls.want(object, Address::default(), sources, waiter(2));
+        assert_eq!(joined, PullStep::Wait);
+        pulls.check().unwrap();
+        let next = pulls.failed(object, node(1), too_many_files(1));
+        assert_eq!(next, at_once(node(3)));
+        let next = pulls.failed(object, node(3), too_many_files(3));
+        assert_eq!(next, at_once(node(2)), "it was named again");
+        let next = pulls.failed(object, node(2), None);
+        assert_eq!(next, PullStep::From(node(1), PAUSE * 2));
+    }
+
+    #[test]
+    fn what_no_source_can_read_for_long_is_not_lost_and_the_reason_is_told() {
+        let mut pulls = PullTable::new(node(9));
+        let object = ObjectId::for_put();
+        pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
+        pulls.failed(object, node(1), None);
+        let mut waited = Duration::ZERO;
+        let step = loop {
+            match pulls.failed(object, node(2), too_many_files(2)) {
+                PullStep::From(_, pause) => waited += pause,
+                step => break step,
+            }
+        };
+        assert!(waited >= Duration::from_secs(5), "{waited:?}");
+        let PullStep::Unreadable { waiters, failure } = step else {
+            panic!("{step:?}");
+        };
+        assert_eq!(waiters, [waiter(1)]);
+        assert_eq!(failure.error_code(), ErrorCode::ObjectUnreadable);
+        assert!(failure.message.contains("node 2: too many open files"));
+    }
+
+    /// Its node dies while it could not read.
+    #[test]
+    fn source_that_could_not_read_and_has_it_no_more_is_a_loss() {
+        let mut pulls = PullTable::new(node(9));
+        let object = ObjectId::for_put();
+        pulls.want(object, Address::default(), [node(1)], waiter(1));
+        pulls.failed(object, node(1), too_many_files(1));
+        let lost = PullStep::Lost {
+            waiters: vec![waiter(1)],
+            tried: vec![node(1)],
+        };
+        assert_eq!(pulls.failed(object, node(1), None), lost);
     }
 
     #[test]
@@ -223,8 +346,8 @@ mod tests {
         let mut pulls = PullTable::new(node(9));
         let object = ObjectId::for_put();
         pulls.want(object, Address::default(), [node(1), node(2)], waiter(1));
-        pulls.failed(object, node(1));
-        assert_eq!(pulls.failed(object, node(1)), PullStep::Wait);
+        pulls.failed(object, node(1), None);
+        assert_eq!(pulls.failed(object, node(1), None), PullStep::Wait);
     }
 
     #[test]

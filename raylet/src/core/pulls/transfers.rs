@@ -37,7 +37,11 @@ impl PullTable {
                 };
                 match cause {
                     PullFailure::Source(_) => {
-                        let step = self.failed(object, node);
+                        let step = self.failed(object, node, None);
+                        self.take_pull_step(object, step, out);
+                    }
+                    PullFailure::Unreadable(failure) => {
+                        let step = self.failed(object, node, Some(failure));
                         self.take_pull_step(object, step, out);
                     }
                     PullFailure::Here(failure) => {
@@ -86,12 +90,13 @@ impl PullTable {
         let object_id = object.to_wire();
         match step {
             PullStep::Wait => {}
-            PullStep::From(node) => {
+            PullStep::From(node, pause) => {
                 let owner = self.owner_of(object).cloned().unwrap_or_default();
                 out.push(Effect::Store(NodeStoreEffect::Pull {
                     object_id,
                     owner,
                     node,
+                    pause,
                 }));
             }
             PullStep::Lost { waiters, tried } => {
@@ -103,6 +108,13 @@ impl PullTable {
                         ..Lost::default()
                     };
                     end_get(waiter, store_get_reply::Outcome::Lost(lost), out);
+                }
+            }
+            PullStep::Unreadable { waiters, failure } => {
+                out.push(Effect::Store(NodeStoreEffect::AbandonPull { object_id }));
+                for waiter in waiters {
+                    let outcome = store_get_reply::Outcome::Failure(failure.clone());
+                    end_get(waiter, outcome, out);
                 }
             }
         }
