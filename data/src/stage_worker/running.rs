@@ -266,9 +266,9 @@ impl RunningInput {
             self.skip_rows = self
                 .skip_rows
                 .checked_sub(cut.rows)
-                .ok_or_else(not_repeatable)?;
+                .ok_or_else(|| self.not_repeatable())?;
             if self.skip_blocks == 0 && self.skip_rows != 0 {
-                return Err(not_repeatable());
+                return Err(self.not_repeatable());
             }
             return Ok(None);
         }
@@ -309,7 +309,7 @@ impl RunningInput {
             report.bytes = report.files.iter().map(|file| file.bytes).sum();
         }
         if self.skip_blocks > 0 || self.made_rows > 0 {
-            return Err(not_repeatable());
+            return Err(self.not_repeatable());
         }
         if report.steps.is_empty() {
             report.steps = self.meters.take_report();
@@ -319,12 +319,15 @@ impl RunningInput {
         }
         Ok((report, block))
     }
-}
 
-fn not_repeatable() -> TaskFailure {
-    TaskFailure::new(
-        ErrorCode::Application,
-        "an input was run again after its worker or its job had died, and gave other rows than the first time: functions must \
-         return the same number of rows for the same input",
-    )
+    fn not_repeatable(&self) -> TaskFailure {
+        let failing = self.failing.as_ref();
+        let is_limited = failing.is_some_and(|failing| !failing.spec.most_rows.is_empty());
+        let text = "an input was run again after its worker or its job had died, and gave other rows than the first time: functions \
+                    must return the same number of rows for the same input";
+        let limited = "; and since a worker ran out of memory they are called with fewer rows: give one that returns several outputs \
+                       for a batch smaller ones from the beginning, with batch_size=";
+        let limited = if is_limited { limited } else { "" };
+        TaskFailure::new(ErrorCode::Application, format!("{text}{limited}"))
+    }
 }

@@ -17,10 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 
-use super::{FailedRows, InputKey};
+use super::{Attempt, FailedRows, InputKey};
 use crate::executor::core::event::WorkerKey;
 use crate::operators::failing::now_micros;
-use crate::wire::failing::{BlamedRow, FailingSpec, NotedCall, StepRow};
+use crate::wire::failing::{BlamedRow, FailingSpec, MostRows, NotedCall, StepRow};
 
 /// Workers that must have died in calls with a row.
 const DEATHS: u32 = 2;
@@ -210,6 +210,10 @@ impl FailedRows {
             let half = call.rows.div_ceil(2);
             let most = self.most_rows.entry((input.0, call.step)).or_insert(half);
             *most = half.min(*most);
+            let most = *most;
+            // What it has given before was made of other batches, but there is no other way on.
+            let limits = self.most_rows_now(input.0);
+            self.begun_with.insert(input, limits);
             tracing::warn!(
                 "{name}: a call with {} took more memory than its worker may have, and is made again with at most {most}: {message}",
                 rows_of(call)
@@ -235,6 +239,29 @@ impl FailedRows {
                 call.first, input.1
             ),
         ))
+    }
+
+    /// How many rows calls have at most in an attempt at an input. One that blocks were handed on of has the limits that it was begun with,
+    /// unless it is why these have changed: a function that returns several outputs gives others for other batches, which are cut into
+    /// other blocks (STG-2).
+    pub(super) fn most_rows_of(&mut self, input: InputKey, attempt: Attempt) -> Vec<MostRows> {
+        if attempt != Attempt::Anew {
+            return self.begun_with.get(&input).cloned().unwrap_or_default();
+        }
+        let limits = self.most_rows_now(input.0);
+        if limits.is_empty() {
+            self.begun_with.remove(&input);
+        } else {
+            self.begun_with.insert(input, limits.clone());
+        }
+        limits
+    }
+
+    fn most_rows_now(&self, stage: usize) -> Vec<MostRows> {
+        let of_stage = self.most_rows.iter();
+        let of_stage = of_stage.filter(|((of, _), _)| *of == stage);
+        let of_stage = of_stage.map(|(&(_, step), &rows)| MostRows { step, rows });
+        of_stage.collect()
     }
 
     /// How many rows calls of steps of a stage have at most, for want of memory.

@@ -54,6 +54,8 @@ pub(crate) struct FailedRows {
     queued: HashMap<WorkerKey, UnderWay>,
     /// Of steps of stages whose workers have died for want of memory: how many rows a call may have since then.
     most_rows: HashMap<(usize, u32), u64>,
+    /// The same as inputs were begun with that were begun since then.
+    begun_with: HashMap<InputKey, Vec<MostRows>>,
     /// Rows of all sources, if they are known.
     source_rows: Option<u64>,
     /// What notes of this execution begin with.
@@ -139,6 +141,7 @@ impl FailedRows {
             under_way: HashMap::new(),
             queued: HashMap::new(),
             most_rows: HashMap::new(),
+            begun_with: HashMap::new(),
             source_rows,
             note_prefix,
             letters: Vec::new(),
@@ -253,10 +256,7 @@ impl FailedRows {
         if let Some(told) = self.done.get(&input) {
             spec.told = told.iter().copied().collect();
         }
-        let most_rows = self.most_rows.iter();
-        let of_stage = most_rows.filter(|((stage, _), _)| *stage == input.0);
-        let of_stage = of_stage.map(|(&(_, step), &rows)| MostRows { step, rows });
-        spec.most_rows = of_stage.collect();
+        spec.most_rows = self.most_rows_of(input, attempt);
         spec.note_key = note_key.clone();
         spec.is_repeat = attempt != Attempt::Anew;
         let under_way = UnderWay {

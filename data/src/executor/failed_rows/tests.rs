@@ -399,6 +399,34 @@ fn calls_of_a_step_that_leaves_no_row_out_are_halved_where_memory_ran_out() {
     assert!(failure.message.contains("number 1 of input 7"));
 }
 
+/// A function that returns several outputs makes others of other batches.
+#[test]
+fn blocks_that_were_handed_on_are_made_again_with_the_batches_that_they_were_made_of() {
+    let no_memory = TaskFailure::new(ErrorCode::OutOfMemory, "it held too much");
+    let mut rows = table(FailurePolicy::default());
+    let most_rows = |rows: &mut FailedRows, input, attempt| {
+        let spec = rows.begin(WORKER, input, attempt, 1);
+        spec.expect("calls a function").most_rows_of(0)
+    };
+    assert_eq!(most_rows(&mut rows, (0, 1), Attempt::Anew), None);
+    rows.report(WORKER, &report(100, &[], true)).expect("ends");
+    assert_eq!(most_rows(&mut rows, (0, 2), Attempt::Anew), None);
+    assert_eq!(rows.died(WORKER, call(0, 8), &no_memory), Death::OfRows);
+    assert_eq!(most_rows(&mut rows, (0, 3), Attempt::Anew), Some(5));
+    assert_eq!(most_rows(&mut rows, (0, 2), Attempt::GoingOn), Some(5));
+    assert_eq!(rows.died(WORKER, call(0, 4), &no_memory), Death::OfRows);
+    assert_eq!(most_rows(&mut rows, (0, 1), Attempt::Rerun), None);
+    assert_eq!(most_rows(&mut rows, (0, 3), Attempt::Rerun), Some(5));
+    assert_eq!(most_rows(&mut rows, (0, 2), Attempt::Rerun), Some(3));
+    // It has no room any more.
+    assert_eq!(rows.died(WORKER, call(0, 4), &no_memory), Death::OfRows);
+    assert_eq!(most_rows(&mut rows, (0, 2), Attempt::Rerun), Some(3));
+    assert_eq!(most_rows(&mut rows, (0, 1), Attempt::Rerun), None);
+    assert_eq!(rows.died(WORKER, call(0, 8), &no_memory), Death::OfRows);
+    assert_eq!(most_rows(&mut rows, (0, 1), Attempt::Rerun), Some(3));
+    assert_eq!(most_rows(&mut rows, (0, 4), Attempt::Anew), Some(3));
+}
+
 #[test]
 fn limits_count_rows_of_inputs_that_are_under_way() {
     let mut rows = table(FailurePolicy {

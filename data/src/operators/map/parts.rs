@@ -17,17 +17,24 @@ pub(super) struct Parts {
     /// The numbers of the rows, where calls may be made in another order; one has come out for each.
     rows: Vec<u64>,
     are_in_order: bool,
+    calls: usize,
 }
 
 impl Parts {
     /// Adds what a call with the piece has given. `one_for_one`: a row for each of its rows.
     pub(super) fn add(&mut self, piece: &CallPiece, given: Vec<RecordBatch>, one_for_one: bool) {
+        self.calls += 1;
         if one_for_one {
             let numbers = (0..piece.num_rows()).map(|at| piece.row(at));
             self.rows.extend(numbers);
             self.are_in_order = self.rows.is_sorted();
         }
         self.batches.extend(given);
+    }
+
+    /// All of it as it came, if the batch was called as a whole.
+    pub(super) fn of_one_call(&mut self) -> Option<Vec<RecordBatch>> {
+        (self.calls == 1).then(|| std::mem::take(self).batches)
     }
 
     /// All of it as one batch, so that blocks are cut in the same places whether rows of it were found to fail now, or by an earlier
@@ -37,6 +44,7 @@ impl Parts {
             batches,
             rows,
             are_in_order,
+            ..
         } = std::mem::take(self);
         let failed = |why: &dyn std::fmt::Display| {
             TaskFailure::new(ErrorCode::Application, format!("{name}: {why}"))

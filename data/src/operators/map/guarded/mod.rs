@@ -166,13 +166,22 @@ impl GuardedMap {
         next.map(|piece| piece.batch_number)
     }
 
-    /// All that came of a batch goes on, as one.
+    /// All that came of a batch goes on: as one, but as it came where the attempts before, for which nobody looked after the step,
+    /// have handed it on so (STG-2).
     fn hand_on(&mut self, batch: u64) -> Result<(), TaskFailure> {
         if self.rebatch.learns() {
             self.rebatch.learn(std::mem::take(&mut self.became));
         }
-        let whole = self.parts.whole(&self.shape.step.name)?;
-        self.ready.extend(whole);
+        let step = &self.shape.step;
+        let as_it_came = match step.is_guarded() {
+            true => None,
+            false => self.parts.of_one_call(),
+        };
+        let outputs = match as_it_came {
+            Some(outputs) => outputs,
+            None => self.parts.whole(&step.name)?,
+        };
+        self.ready.extend(outputs);
         self.given = 0;
         while let Some((_, end)) = self.ends.pop_front_if(|(number, _)| *number <= batch) {
             self.went_on = (self.went_on.1, end);

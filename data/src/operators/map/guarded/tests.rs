@@ -9,15 +9,16 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::super::sizes::{Limits, SharedSizer};
+use super::super::{Circumstances, open};
 use super::*;
 use crate::graph::MapCall;
 use crate::operators::failing::notes::{NoNotes, Notes};
 use crate::operators::failing::{FailingInput, Watch};
 use crate::operators::stream::{Batches, is_pause};
 use crate::operators::udf::BatchFunction;
-use crate::plan::{FailurePolicy, OnError};
+use crate::plan::{FailurePolicy, MapSpec, OnError};
 use crate::testing::{ids, rows, test_map};
-use crate::wire::failing::{FailingSpec, NotedCall};
+use crate::wire::failing::{FailingSpec, MostRows, NotedCall};
 use crate::wire::sizes::SizesSpec;
 
 /// Passes on what is noted. The process is not ended: the note takes for ever.
@@ -197,4 +198,94 @@ fn rows_whose_results_were_kept_make_no_size_look_cheap() {
     let (_, found) = framed(kept(2));
     let trials = found.expect("was tried").trials;
     assert!(trials[0].nanos >= 20_000_000, "{trials:?}");
+}
+
+/// Gives what it is called with in pieces of two rows.
+#[derive(Default)]
+struct InTwos(VecDeque<RecordBatch>);
+
+impl BatchFunction for InTwos {
+    fn is_lazy(&self) -> bool {
+        false
+    }
+
+    fn begin(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        let rows = batch.num_rows();
+        let pieces = (0..rows).step_by(2);
+        self.0 = pieces
+            .map(|first| batch.slice(first, 2.min(rows - first)))
+            .collect();
+        Ok(())
+    }
+
+    fn next_output(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        Ok(self.0.pop_front())
+    }
+
+    fn forget_calls(&mut self) {
+        self.0.clear();
+    }
+}
+
+/// The rows of the batches that come out of two calls with five rows each, where the attempt knows this.
+fn in_twos(known: Option<FailingSpec>) -> Vec<usize> {
+    let step = MapCall::of(&MapSpec {
+        batch_rows: Some(5),
+        ..test_map("in twos")
+    });
+    let guard = known.map(|known| {
+        let input = FailingInput::new(
+            known,
+            0,
+            "here".into(),
+            Arc::new(NoNotes),
+            Arc::<Watch>::default(),
+            false,
+        );
+        Guard::new(&Arc::new(input), 0, &step, None, &[])
+    });
+    let circumstances = Circumstances {
+        block_bytes: 1 << 20,
+        input_rows: 10,
+        position: Some(0),
+        is_noted: false,
+        is_careful: false,
+        guard,
+        frame_rows: 0,
+        sizer: None,
+    };
+    let function: SharedFunction = Arc::new(Mutex::new(Box::new(InTwos::default())));
+    let batches = Box::new(Batches(vec![rows(0, 10)].into_iter()));
+    let mut map = open(&step, function, batches, circumstances);
+    let (mut sizes, mut all, mut place) = (Vec::new(), Vec::new(), None);
+    while let Some(batch) = map.next().expect("goes on") {
+        sizes.push(batch.num_rows());
+        all.push(batch);
+        place = map.position();
+    }
+    assert_eq!(ids(&all), (0..10).collect::<Vec<_>>());
+    assert_eq!(place, Some(10));
+    sizes
+}
+
+/// STG-2 (same-cut-every-time): an attempt that knows more gives the same batches.
+#[test]
+fn outputs_of_a_call_that_is_suspected_come_one_by_one_as_before() {
+    let before = in_twos(None);
+    assert_eq!(before, [2, 2, 1, 2, 2, 1]);
+    let careful = FailingSpec {
+        is_careful: true,
+        ..FailingSpec::default()
+    };
+    assert_eq!(in_twos(Some(careful)), before);
+    let most_rows = |rows| {
+        let limit = MostRows { step: 0, rows };
+        in_twos(Some(FailingSpec {
+            most_rows: vec![limit],
+            ..FailingSpec::default()
+        }))
+    };
+    assert_eq!(most_rows(5), before);
+    // There are no such outputs where the batch was cut.
+    assert_eq!(most_rows(3), [5, 5]);
 }
