@@ -157,6 +157,27 @@ pub(crate) struct NotedCall {
     /// Where no call is under way: rows of the one that has ended last.
     #[prost(uint64, tag = "10")]
     pub ended_rows: u64,
+    /// What relational work of the process had reserved.
+    #[prost(uint64, tag = "11")]
+    pub relational_bytes: u64,
+    /// What the process held; 0: nobody can tell.
+    #[prost(uint64, tag = "12")]
+    pub process_bytes: u64,
+    /// The same before the call that has ended last.
+    #[prost(uint64, tag = "13")]
+    pub process_bytes_before: u64,
+}
+
+impl NotedCall {
+    /// Whether relational work had at least half of what the process held: where that is too much, it is not the call's fault.
+    pub(crate) fn is_of_operators(&self) -> bool {
+        self.process_bytes > 0 && self.relational_bytes.saturating_mul(2) >= self.process_bytes
+    }
+
+    /// Whether most of what the process held has come with the call that has ended last.
+    pub(crate) fn has_given_most(&self) -> bool {
+        self.process_bytes > 0 && self.process_bytes_before.saturating_mul(2) < self.process_bytes
+    }
 }
 
 /// Rows that a step has left out.

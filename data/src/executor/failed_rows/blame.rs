@@ -8,6 +8,9 @@
 //! A step that leaves no rows out has its batches cut too where memory ran out, and for good: that a call takes too much is, as a
 //! rule, a matter of how many rows it has. Only a row that has no room alone ends the job.
 //!
+//! Sorts, joins and groups of the same stage hold memory, too. A worker that ran out of it while they had at least half of what it held
+//! has not died of the call, of which nothing is believed then; nor of one that had ended, if they work on with what that has given.
+//!
 //! Behind a step that loses rows, a number names the same row only if the same rows were lost before it: calls are noted with a sign
 //! of these. What deaths have shown of rows under one sign is forgotten when a call with their numbers comes under another; such a
 //! death counts as any other, so that a job ends whose functions fail for other rows each time.
@@ -141,6 +144,7 @@ impl FailedRows {
             return Death::Unexplained;
         };
         let (stage, _) = under_way.input;
+        let note = note.filter(|call| !self.has_died_of_operators(stage, call, failure));
         if let Some(ended) = &note
             && failure.code == ErrorCode::OutOfMemory
             && ended.ended_rows > 1
@@ -200,6 +204,27 @@ impl FailedRows {
         let rows = self.inputs.entry(under_way.input).or_default();
         rows.blame.is_careful = true;
         rows.blame.add(&call, error, message)
+    }
+
+    /// Whether memory ran out that relational work had, and not the call that was noted.
+    fn has_died_of_operators(&self, stage: usize, call: &NotedCall, failure: &TaskFailure) -> bool {
+        if failure.code != ErrorCode::OutOfMemory || call.is_late {
+            return false;
+        }
+        let (before, behind) = self.steps[stage]
+            .split_at_checked(call.step as usize + 1)
+            .unwrap_or_default();
+        let works_on = call.rows == 0 && behind.iter().any(|step| step.is_relational);
+        let is_of_operators = call.is_of_operators() || works_on && !call.has_given_most();
+        if is_of_operators {
+            tracing::warn!(
+                step = before.last().map(|step| step.name.as_str()),
+                relational_bytes = call.relational_bytes,
+                process_bytes = call.process_bytes,
+                "a worker ran out of memory that sorts, joins or groups had: no call is blamed"
+            );
+        }
+        is_of_operators
     }
 
     /// A call of a step that leaves no rows out, or what any has given, took more memory than there is: from now on, calls of the step

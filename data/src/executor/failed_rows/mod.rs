@@ -73,6 +73,8 @@ struct StepState {
     policy: FailurePolicy,
     /// Whether workers may die of what it calls.
     calls_function: bool,
+    /// Whether it holds rows of many batches.
+    is_relational: bool,
     /// Of inputs that are used up.
     counts: Counts,
     last: String,
@@ -125,6 +127,7 @@ impl FailedRows {
             let steps = stage.steps.iter().map(|step| StepState {
                 name: step.name.clone(),
                 calls_function: matches!(step.operator, Operator::Map(_)),
+                is_relational: matches!(step.operator, Operator::Relational(_)),
                 policy: match &step.operator {
                     Operator::Map(call) => call.failures,
                     _ => FailurePolicy::default(),

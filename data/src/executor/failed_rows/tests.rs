@@ -5,7 +5,7 @@ use std::time::Duration;
 use aktis_common::error::ErrorCode;
 
 use super::*;
-use crate::graph::{MapCall, PlannedStep, StageTask};
+use crate::graph::{Fragment, MapCall, PlannedStep, StageTask};
 use crate::plan::{MapSpec, OnError};
 use crate::sources::blocks::{BlockPart, handed_on, position_of};
 use crate::stage_worker::StageWorker;
@@ -397,6 +397,74 @@ fn calls_of_a_step_that_leaves_no_row_out_are_halved_where_memory_ran_out() {
     assert_eq!(failure.code, ErrorCode::OutOfMemory);
     assert!(failure.message.contains("Map(f): a call with a row alone"));
     assert!(failure.message.contains("number 1 of input 7"));
+}
+
+/// What sorts and joins hold is not the fault of the function that is called meanwhile, nor of its rows.
+#[test]
+fn no_call_is_blamed_for_memory_that_relational_work_had() {
+    let no_memory = TaskFailure::new(ErrorCode::OutOfMemory, "it held too much");
+    let held = |call: Option<NotedCall>, relational_bytes, process_bytes| {
+        call.map(|call| NotedCall {
+            relational_bytes,
+            process_bytes,
+            ..call
+        })
+    };
+    let mut rows = table(FailurePolicy::default());
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
+    let of_sort = held(call(0, 8), 50, 100);
+    assert_eq!(rows.died(WORKER, of_sort, &no_memory), Death::Unexplained);
+    let spec = rows.begin(WORKER, INPUT, Attempt::Anew, 2).expect("calls");
+    assert!(spec.is_careful && spec.most_rows.is_empty(), "{spec:?}");
+    let of_call = held(call(0, 8), 49, 100);
+    assert_eq!(rows.died(WORKER, of_call, &no_memory), Death::OfRows);
+
+    // One that leaves rows out would leave out good ones.
+    let mut rows = table(dead_letters());
+    rows.begin(WORKER, INPUT, Attempt::Anew, 1);
+    let of_sort = held(call(0, 8), 50, 100);
+    assert_eq!(
+        rows.died(WORKER, of_sort.clone(), &no_memory),
+        Death::Unexplained
+    );
+    rows.begin(WORKER, INPUT, Attempt::Anew, 2);
+    // Not of memory.
+    assert_eq!(rows.died(WORKER, of_sort, &crash()), Death::OfRows);
+}
+
+#[test]
+fn call_that_had_ended_is_blamed_only_where_nothing_works_on_with_what_it_gave() {
+    let no_memory = TaskFailure::new(ErrorCode::OutOfMemory, "it held too much");
+    let mut stage = StagePlan::new(None);
+    let map = MapCall::of(&test_map("Map(f)"));
+    for operator in [
+        Operator::Relational(Fragment::Shuffle(1)),
+        Operator::Map(map.clone()),
+        Operator::Relational(Fragment::Shuffle(2)),
+        Operator::Map(map),
+    ] {
+        stage.steps.push(PlannedStep {
+            name: "step".to_owned(),
+            operator,
+            captured: None,
+        });
+    }
+    let mut rows = FailedRows::new(&[stage], None, "notes".to_owned());
+    let mut died = |step, process_bytes_before, process_bytes| {
+        rows.begin(WORKER, INPUT, Attempt::Anew, 1);
+        let ended = NotedCall {
+            step,
+            ended_rows: 8,
+            process_bytes_before,
+            process_bytes,
+            ..NotedCall::default()
+        };
+        rows.died(WORKER, Some(ended), &no_memory)
+    };
+    assert_eq!(died(1, 60, 100), Death::Unexplained, "the shuffle works on");
+    assert_eq!(died(1, 0, 0), Death::Unexplained, "nobody knows");
+    assert_eq!(died(1, 40, 100), Death::OfRows, "it has given the most");
+    assert_eq!(died(3, 60, 100), Death::OfRows, "nothing is behind it");
 }
 
 /// A function that returns several outputs makes others of other batches.

@@ -19,6 +19,7 @@
 //! before they begin where the driver finds them ([`notes`]); a call that takes too long is noted by the watch, which then ends
 //! the process.
 
+mod held;
 pub(crate) mod letters;
 mod lost;
 pub(crate) mod notes;
@@ -26,6 +27,7 @@ mod piece;
 mod untold;
 mod watch;
 
+pub(crate) use held::count_pool;
 pub(crate) use piece::{CallPiece, Halved};
 pub(crate) use untold::TOLD_AFTER;
 pub(crate) use watch::Watch;
@@ -37,7 +39,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
-use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::graph::{MapCall, Operator};
@@ -47,6 +48,7 @@ use crate::operators::udf::FailedRow;
 use crate::plan::{FailurePolicy, OnError};
 use crate::sources::Places;
 use crate::wire::failing::{BlamedRow, FailingSpec, NotedCall, ToldRows};
+use held::{CallInWork, with_held};
 use letters::Letter;
 use lost::{Lost, LostOfStep};
 use notes::Notes;
@@ -162,6 +164,8 @@ pub(crate) struct Guard {
     /// Rows and batches that this attempt has told of.
     failed_rows: u64,
     failed_batches: u64,
+    /// The call under way, if it is noted.
+    in_work: Mutex<CallInWork>,
 }
 
 impl Guard {
@@ -195,6 +199,7 @@ impl Guard {
             may_pause: behind.iter().all(passes_pauses),
             failed_rows: 0,
             failed_batches: 0,
+            in_work: Mutex::default(),
         }
     }
 
@@ -374,8 +379,10 @@ impl Guard {
         if !self.is_careful() {
             return Ok(());
         }
-        let call = self.call(piece).noted(&self.input.worker);
-        self.input.notes.note(&self.input.spec.note_key, &call)
+        let call = with_held(self.call(piece).noted(&self.input.worker));
+        self.input.notes.note(&self.input.spec.note_key, &call)?;
+        *self.in_work.lock() = CallInWork::begin(&call, &self.input);
+        Ok(())
     }
 
     /// It has ended.
@@ -383,11 +390,13 @@ impl Guard {
         if !self.is_careful() {
             return Ok(());
         }
-        let none = NotedCall {
+        let before = std::mem::take(&mut *self.in_work.lock()).process_bytes_before;
+        let none = with_held(NotedCall {
             step: self.step,
             ended_rows: piece.num_rows() as u64,
+            process_bytes_before: before,
             ..NotedCall::default()
-        };
+        });
         self.input.notes.note(&self.input.spec.note_key, &none)
     }
 
@@ -439,10 +448,8 @@ impl BegunCall {
             rows: self.rows,
             attempts: self.attempts,
             worker: worker.to_owned(),
-            is_late: false,
             lost_before: self.lost_before,
-            node: Bytes::new(),
-            ended_rows: 0,
+            ..NotedCall::default()
         }
     }
 }

@@ -143,7 +143,7 @@ fn end_process(late: &Late) {
         is_late: true,
         ..call.noted(&input.worker)
     };
-    if let Err(failure) = input.notes.note_last(&input.spec.note_key, &note) {
+    if let Err(failure) = input.notes.note_beside(&input.spec.note_key, &note) {
         tracing::warn!(%failure, "a call takes too long, and nobody can be told of which rows");
     }
     let own = rustix::process::getpid();

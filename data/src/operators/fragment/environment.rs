@@ -7,10 +7,12 @@ use datafusion_common::{DataFusionError, Result};
 use datafusion_execution::TaskContext;
 use datafusion_execution::config::SessionConfig;
 use datafusion_execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion_execution::memory_pool::MemoryPool;
 use datafusion_execution::runtime_env::RuntimeEnvBuilder;
 
 use super::hot::HotKeys;
 use super::pool::PlanMemory;
+use crate::operators::failing::count_pool;
 
 /// The least that sorting can do with.
 const MIN_MEMORY_BYTES: usize = 4 << 20;
@@ -162,8 +164,10 @@ impl Environment {
                 .with_mode(DiskManagerMode::Directories(vec![place.folder.clone()])),
             None => disk.with_mode(DiskManagerMode::OsTmpDirectory),
         };
+        let pool: Arc<dyn MemoryPool> = Arc::new(PlanMemory::new(memory));
+        count_pool(&pool);
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(PlanMemory::new(memory)))
+            .with_memory_pool(pool)
             .with_disk_manager_builder(disk.with_max_spill_merge_fan_in(files_at_once(share)))
             .build_arc()?;
         let rows = self.batch_rows(share);

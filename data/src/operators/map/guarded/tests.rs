@@ -29,7 +29,7 @@ impl Notes for Passes {
         Ok(())
     }
 
-    fn note_last(&self, _key: &Bytes, call: &NotedCall) -> Result<(), TaskFailure> {
+    fn note_beside(&self, _key: &Bytes, call: &NotedCall) -> Result<(), TaskFailure> {
         self.0.lock().send(call.clone()).expect("somebody waits");
         loop {
             std::thread::park();
