@@ -221,10 +221,10 @@ def test_job_that_is_taken_up_counts_what_was_judged_before(tmp_path):
     script.write_text(GATE + JOB)
     noted.touch()
     out = tmp_path / "out"
-    kill_when(start(script, noted, out, "0.2", rows=1500), lambda: told_rows(out, 50) >= 1000)
+    kill_when(start(script, noted, out, "0.2", below=1500), lambda: told_rows(out, 50) >= 1000)
     done = noted.stat().st_size
     # Another limit is no other job.
-    assert "judged: 2000 200 held" in finish(start(script, noted, out, "0.15", rows=2000))
+    assert "judged: 2000 200 held" in finish(start(script, noted, out, "0.15", below=2000))
     assert noted.stat().st_size - done <= 100, "what was done is done again"
 
 

@@ -24,7 +24,7 @@ import aktis.data
 noted, out, kind, rows = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 def work(batch):
-    pass_gate(batch)
+    pass_gate_after(noted)
     time.sleep(0.025)
     with open(noted, "a") as file:
         file.write(f"{batch['id'][0]}\\n")
@@ -61,11 +61,11 @@ def calls(noted):
     return noted.read_text().split("\n")[:-1]
 
 
-def run(tmp_path, noted, kind, rows, *more):
-    """Starts the job."""
+def run(tmp_path, noted, kind, rows, *more, below):
+    """Starts the job, which goes on while fewer calls than that are noted."""
     script = tmp_path / "job.py"
     script.write_text(GATE + JOB)
-    return start(script, noted, tmp_path / "out", kind, rows, *more, rows=rows - 1)
+    return start(script, noted, tmp_path / "out", kind, rows, *more, below=below)
 
 
 def ids(out, kind="range"):
@@ -86,9 +86,10 @@ def test_killed_driver_is_taken_up_and_only_calls_under_way_are_made_again(kind,
         more = [source]
     for count in (35, 35) if kind == "range" else (60,):
         enough = len(calls(noted)) + count + rng.randrange(10)
-        kill_when(run(tmp_path, noted, kind, rows, *more), lambda enough=enough: len(calls(noted)) >= enough)
+        job = run(tmp_path, noted, kind, rows, *more, below=enough + 5)
+        kill_when(job, lambda enough=enough: len(calls(noted)) >= enough)
     before = len(calls(noted))
-    err = finish(run(tmp_path, noted, kind, rows, *more))
+    err = finish(run(tmp_path, noted, kind, rows, *more, below=rows))
     assert "goes on with a job that was left unfinished" in err
     assert ids(tmp_path / "out", kind) == list(range(rows))
     assert hidden(tmp_path / "out") == []

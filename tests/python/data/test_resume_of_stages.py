@@ -32,7 +32,7 @@ def halves(batch):
 
 class Model:
     def __call__(self, batch):
-        pass_gate(batch)
+        pass_gate_after(f"{noted}/model")
         time.sleep(0.03 if kind in ("three", "large") else 0.01)
         note("model", batch)
         return {"id": batch["id"], "twice": batch["id"] * 2}
@@ -67,11 +67,11 @@ def calls(noted, name):
     return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
-def run(tmp_path, noted, kind, rows):
-    """Starts the job."""
+def run(tmp_path, noted, kind, rows, below):
+    """Starts the job, which goes on while the model has noted fewer calls than that."""
     script = tmp_path / "job.py"
     script.write_text(GATE + JOB)
-    return start(script, noted, tmp_path / "out", kind, rows, rows=rows - 1)
+    return start(script, noted, tmp_path / "out", kind, rows, below=below)
 
 
 def ids(out):
@@ -84,10 +84,10 @@ def test_killed_driver_is_taken_up_and_the_model_is_called_for_what_is_left(tmp_
     rng, kind = random.Random(5), "generator"
     rows, kills = 3000, 2
     for _ in range(kills):
-        job = run(tmp_path, noted, kind, rows)
         enough = len(calls(noted, "model")) + rng.randrange(80, 120)
+        job = run(tmp_path, noted, kind, rows, enough + 5)
         kill_when(job, lambda enough=enough: len(calls(noted, "model")) >= enough)
-    assert "goes on with a job that was left unfinished" in finish(run(tmp_path, noted, kind, rows))
+    assert "goes on with a job that was left unfinished" in finish(run(tmp_path, noted, kind, rows, rows))
     assert ids(tmp_path / "out") == list(range(rows))
     assert hidden(tmp_path / "out") == []
     again = len(calls(noted, "model")) - rows // 10
@@ -98,10 +98,10 @@ def test_killed_driver_is_taken_up_and_the_model_is_called_for_what_is_left(tmp_
 @pytest.mark.parametrize("kind", ["three", "large"])
 def test_what_is_in_files_is_not_made_again_whichever_stage_is_slow(kind, tmp_path, noted):
     rows, out = 1500, tmp_path / "out"
-    job = run(tmp_path, noted, kind, rows)
+    job = run(tmp_path, noted, kind, rows, rows // 10 - 3)
     kill_when(job, lambda: tells(out))
     before = len(calls(noted, "model"))
-    assert "goes on with a job that was left unfinished" in finish(run(tmp_path, noted, kind, rows))
+    assert "goes on with a job that was left unfinished" in finish(run(tmp_path, noted, kind, rows, rows))
     assert ids(out) == list(range(rows))
     assert hidden(out) == []
     again = len(calls(noted, "model")) - rows // 10

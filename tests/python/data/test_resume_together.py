@@ -68,9 +68,9 @@ def test_killed_driver_is_taken_up_in_all_outputs_and_little_is_done_again(tmp_p
     out.mkdir()
     for done in kills:
         # Some are done that are not told, for which there are thirty calls more.
-        job = start(script, noted, out, rows, rows=done + 300)
+        job = start(script, noted, out, rows, below=done + 300)
         kill_when(job, lambda done=done: told_rows(out / "all", 20) >= done)
-    said = finish(start(script, noted, out, rows, rows=rows))
+    said = finish(start(script, noted, out, rows, below=rows))
     assert "goes on with a job that was left unfinished" in said
     assert ids(aktis.data.read_parquet, out / "all") == list(range(rows))
     assert ids(aktis.data.read_csv, out / "some") == list(range(0, rows, 3))

@@ -47,7 +47,7 @@ ds.write_parquet(out, mode="append")
 def job(tmp_path):
     script = tmp_path / "job.py"
     script.write_text(GATE + JOB)
-    return lambda kind, limit=1000: start(script, tmp_path / "out", kind, limit, rows=ROWS - 1)
+    return lambda kind, limit=1000: start(script, tmp_path / "out", kind, limit, below=ROWS - 1)
 
 
 def bad(kind):

@@ -1,6 +1,7 @@
 """Jobs in processes of their own that are killed when their ledger tells that something is done.
 
-They cannot end before: functions of theirs wait with the last rows, or with all from one on, until the test lets them go on.
+They cannot end before, nor get so far that nothing is left for the next one, however late the test looks: functions of theirs wait at a
+gate, with all rows from one on or when so many calls were made, until the test lets them go on.
 """
 
 import os
@@ -11,7 +12,8 @@ import time
 
 from waiting import DEADLINE_S
 
-#: The beginning of each script. A function of the job calls ``pass_gate`` with each of its batches.
+#: The beginning of each script. A function of the job calls ``pass_gate`` with each of its batches, or ``pass_gate_after`` with the file in
+#: which all of them note their calls, a line each.
 GATE = """
 import os, time
 
@@ -20,19 +22,23 @@ gate = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gate")
 def pass_gate(batch):
     while max(batch["id"]) >= int(open(gate).read()):
         time.sleep(0.01)
+
+def pass_gate_after(noted):
+    while os.path.exists(noted) and open(noted).read().count("\\n") >= int(open(gate).read()):
+        time.sleep(0.01)
 """
 
 
-def let_go(script, rows):
-    """Rows of the jobs of this script may go on if their `id` is below a number."""
+def let_go(script, below):
+    """Jobs of this script go on with rows whose `id` is below a number, or while fewer calls than that are noted."""
     new = script.with_name("gate.new")
-    new.write_text(str(rows))
+    new.write_text(str(below))
     os.replace(new, script.with_name("gate"))
 
 
-def start(script, *arguments, rows):
-    """Starts a job: a script with these arguments. `rows`: those that may go on."""
-    let_go(script, rows)
+def start(script, *arguments, below):
+    """Starts a job: a script with these arguments, which goes on as far as :func:`let_go` says."""
+    let_go(script, below)
     command = [sys.executable, script, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
