@@ -15,7 +15,6 @@ use tokio::net::unix::pipe;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::output::{FRAGMENT_PATIENCE, Output, Round};
-use super::shorten::drop_beginning;
 use super::{Flush, LogFolder, Order, last_words, stderr_path, stdout_path};
 use crate::core::event::Event;
 use crate::inbox::{Mailbox, Message};
@@ -200,11 +199,11 @@ impl Follower {
             .await;
         self.outputs.remove(&worker);
         let stdout = stdout_path(&self.folder.path, worker);
-        let max_file_bytes = self.folder.limits().file_bytes;
+        let folder = Arc::clone(&self.folder);
         let closing = tokio::task::spawn_blocking(move || {
             let words = last_words(&stdout);
             for path in [&stdout, &stderr_path(&stdout)] {
-                close_file(path, max_file_bytes);
+                folder.close_file(path);
             }
             words
         });
@@ -235,16 +234,6 @@ impl Follower {
         let written = written.into_iter().chain(own).collect();
         let folder = Arc::clone(&self.folder);
         tokio::task::spawn_blocking(move || folder.sweep(&written));
-    }
-}
-
-/// Nobody writes into the file any more: it gets its last size if it is too large.
-fn close_file(path: &Path, max_file_bytes: u64) {
-    let length = path.metadata().map_or(0, |metadata| metadata.len());
-    if length > max_file_bytes
-        && let Err(error) = drop_beginning(path, length - max_file_bytes)
-    {
-        tracing::warn!(?path, %error, "a file of output cannot be shortened");
     }
 }
 

@@ -19,6 +19,8 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::shorten::drop_beginning;
+
 const LOCK_NAME: &str = ".lock";
 /// A folder that nobody holds may be one that is being made, an empty file that of a worker that is being forked.
 const MAKING: Duration = Duration::from_secs(60);
@@ -122,12 +124,25 @@ impl LogFolder {
         surplus
     }
 
-    /// The node ends: empty files and folders go, the others stay.
+    /// Nobody writes into the file any more: it gets its last size if it is too large.
+    pub(super) fn close_file(&self, path: &Path) {
+        let length = path.metadata().map_or(0, |metadata| metadata.len());
+        let surplus = length.saturating_sub(self.limits.file_bytes);
+        if surplus > 0
+            && let Err(error) = drop_beginning(path, surplus)
+        {
+            tracing::warn!(?path, %error, "a file of output cannot be shortened");
+        }
+    }
+
+    /// The node ends: empty files and folders go, the others stay, also those that nobody has closed.
     pub(crate) fn leave(self) {
         if self.root.is_some() {
             for file in files_of(&self.path) {
                 if file.bytes == 0 {
                     let _ = std::fs::remove_file(&file.path);
+                } else {
+                    self.close_file(&file.path);
                 }
             }
             self.sweep(&HashSet::new());
@@ -309,6 +324,30 @@ mod tests {
 
     fn hold(root: &Path, path: PathBuf) -> LogFolder {
         LogFolder::hold(path, Some(root.to_owned()), LIMITS)
+    }
+
+    /// The raylet may end before it has read all that its workers have written.
+    #[test]
+    fn files_that_nobody_has_closed_have_no_more_than_their_limit_when_the_node_has_left() {
+        let root = tempfile::tempdir().unwrap();
+        let limits = LogLimits {
+            file_bytes: 64 << 10,
+            total_bytes: 1 << 20,
+            ..LIMITS
+        };
+        let path = node(root.path(), "s");
+        let folder = LogFolder::hold(path.clone(), Some(root.path().to_owned()), limits);
+        let long = file(&path, "worker-1.out", 200 << 10, 0);
+        let end = b"the last line";
+        let mut written = OpenOptions::new().append(true).open(&long).unwrap();
+        std::io::Write::write_all(&mut written, end).unwrap();
+        folder.leave();
+        let left = std::fs::read(&long).unwrap();
+        assert!(
+            left.len() <= 64 << 10 && left.ends_with(end),
+            "{}",
+            left.len()
+        );
     }
 
     #[test]
