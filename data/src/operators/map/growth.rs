@@ -6,6 +6,8 @@ use crate::block::value_bytes;
 
 /// The first batch has so many bytes at most: nobody knows yet what becomes of it.
 const FIRST_BYTES: u64 = 256 << 10;
+/// Nor more than this part of a block: a hundred times that are a few blocks.
+const FIRST_PART: u64 = 16;
 /// Batches are not cut further than this.
 const LEAST_BYTES: u64 = 16 << 10;
 /// Where blocks are smaller than this, calls give more.
@@ -43,9 +45,10 @@ pub(super) struct Growth {
 impl Growth {
     /// Nothing is known yet.
     pub(super) fn new(block_bytes: u64) -> Self {
+        let block_bytes = block_bytes.max(LEAST_BLOCK_BYTES);
         Self {
-            block_bytes: block_bytes.max(LEAST_BLOCK_BYTES),
-            most_bytes: FIRST_BYTES,
+            block_bytes,
+            most_bytes: FIRST_BYTES.min(block_bytes / FIRST_PART),
         }
     }
 
@@ -90,6 +93,14 @@ mod tests {
             bytes_in,
             bytes_out,
         }
+    }
+
+    #[test]
+    fn first_call_of_small_blocks_is_small() {
+        let first = |block_bytes| Growth::new(block_bytes).most_bytes();
+        assert_eq!(first(32 << 20), 256 << 10);
+        assert_eq!(first(2 << 20), 128 << 10);
+        assert_eq!(first(64 << 10), 64 << 10);
     }
 
     #[test]
