@@ -15,7 +15,7 @@ use crate::sources::SourceBlock;
 use crate::sources::blocks::{self, BlockPart};
 use crate::stage_worker::SeenColumns;
 use crate::wire::failing::FailingSpec;
-use crate::wire::spec::InputSpec;
+use crate::wire::spec::{FeedSize, InputSpec};
 
 /// So many blocks a worker may have at once.
 const BLOCKS_AT_ONCE: u64 = 4;
@@ -54,6 +54,15 @@ pub(crate) struct Journals {
 fn row_bytes(feeds: &[Vec<BlockSlice>]) -> u64 {
     let of_part = |part: &BlockSlice| part.bytes / (part.first_row + part.rows).max(1);
     feeds.iter().flatten().map(of_part).max().unwrap_or(0)
+}
+
+/// How much of its blocks is in a feed.
+fn size_of(feed: &[BlockSlice]) -> FeedSize {
+    let bytes = |part: &BlockSlice| part.rows * part.bytes / (part.first_row + part.rows).max(1);
+    FeedSize {
+        rows: feed.iter().map(|part| part.rows).sum(),
+        bytes: feed.iter().map(bytes).sum(),
+    }
 }
 
 impl ExecutionLoop {
@@ -101,14 +110,18 @@ impl ExecutionLoop {
                     first_row: part.first_row,
                     rows: part.rows,
                 };
+                let is_large = self.is_large(start.stage, parts().map(|part| part.bytes).sum());
+                // Keys with very many rows are looked for in all of them.
+                let sizes = feeds.iter().filter(|_| is_large && !is_piece);
                 let input = InputSpec {
                     position: blocks::position_of(parts().map(part)),
                     rows: parts().map(|part| part.rows).sum(),
                     feed_blocks: feeds.iter().map(count).collect(),
                     partition,
                     is_piece,
-                    feed_schemas: self.columns_of_feeds(start.stage, &feeds),
-                    is_large: self.is_large(start.stage, parts().map(|part| part.bytes).sum()),
+                    feed_schemas: self.columns_of_feeds(start.stage, &feeds, is_large),
+                    feed_sizes: sizes.map(|feed| size_of(feed)).collect(),
+                    is_large,
                     row_bytes: row_bytes(&feeds),
                     ..input
                 };
@@ -176,10 +189,16 @@ impl ExecutionLoop {
         })
     }
 
-    /// What is known of the columns of each feed, where blocks alone may not tell.
-    fn columns_of_feeds(&self, stage: usize, feeds: &[Vec<BlockSlice>]) -> Vec<Bytes> {
+    /// What is known of the columns of each feed, where blocks alone may not tell, or are too much to be read for that.
+    fn columns_of_feeds(
+        &self,
+        stage: usize,
+        feeds: &[Vec<BlockSlice>],
+        is_large: bool,
+    ) -> Vec<Bytes> {
         if let [feed] = feeds
             && !feed.is_empty()
+            && !is_large
         {
             return Vec::new();
         }

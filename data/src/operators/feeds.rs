@@ -6,43 +6,70 @@ use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
 
+use super::fragment::KnownRows;
 use super::stream::BatchStream;
 use crate::block;
 use crate::columns::unify;
 use crate::sources::{Opened, blocks};
+use crate::wire::spec::{FeedSize, InputSpec};
 
 /// Rows of one feed of an input.
 pub(crate) struct FeedStream {
     pub(crate) stream: Box<dyn BatchStream>,
     /// The columns, as far as those who give them have told; there may be no rows.
     pub(crate) schema: Option<SchemaRef>,
+    /// How much there is, where that is too much to be read for its columns.
+    pub(crate) size: Option<FeedSize>,
 }
 
-/// What a feed of an input is made of, and its columns, if somebody has told them.
-pub(crate) type FeedInput = (Opened, Option<SchemaRef>);
+/// What a feed of an input is made of, and what [`FeedStream`] tells of it.
+pub(crate) struct FeedInput {
+    pub(crate) opened: Opened,
+    pub(crate) schema: Option<SchemaRef>,
+    pub(crate) size: Option<FeedSize>,
+}
 
 /// An input as one for each feed; one from a source is one as a whole.
-pub(crate) fn apart(
-    input: Opened,
-    feed_blocks: &[u32],
-    schemas: &[Bytes],
-) -> Result<Vec<FeedInput>, TaskFailure> {
-    let inputs = if feed_blocks.len() < 2 {
-        vec![input]
+pub(crate) fn apart(opened: Opened, input: &InputSpec) -> Result<Vec<FeedInput>, TaskFailure> {
+    let inputs = if input.feed_blocks.len() < 2 {
+        vec![opened]
     } else {
-        blocks::by_feed(input, feed_blocks)?
+        blocks::by_feed(opened, &input.feed_blocks)?
     };
-    let with_columns = |(index, input): (usize, Opened)| {
-        let told = schemas.get(index).filter(|told| !told.is_empty());
+    let with_columns = |(index, opened): (usize, Opened)| {
+        let told = input.feed_schemas.get(index);
+        let told = told.filter(|told| !told.is_empty());
         let schema = told.map(|told| block::decode_schema(told.clone()));
         let schema = schema.transpose().map_err(|error| {
             TaskFailure::new(ErrorCode::Internal, format!("read columns: {error}"))
         })?;
-        Ok((input, schema))
+        let size = input.feed_sizes.get(index).copied();
+        Ok(FeedInput {
+            opened,
+            schema,
+            size,
+        })
     };
     inputs.into_iter().enumerate().map(with_columns).collect()
+}
+
+impl FeedStream {
+    /// What is known of rows that are too much to be read first; `None`: they are few, or nobody has told their columns.
+    pub(crate) fn known(&self) -> Option<KnownRows> {
+        let size = self.size?;
+        Some(KnownRows {
+            schema: self.schema.clone()?,
+            size: (size.rows, size.bytes),
+        })
+    }
+}
+
+/// The same of all feeds together.
+pub(crate) fn known(feeds: &[FeedStream]) -> Option<KnownRows> {
+    let mut known = feeds.iter().map(FeedStream::known);
+    let first = known.next()??;
+    known.try_fold(first, |all, one| all.and(&one?))
 }
 
 /// The feeds one after another: a union in the order of the edges. Where there is no row at all, the columns are told by a
@@ -94,6 +121,7 @@ mod tests {
         FeedStream {
             stream: Box::new(Batches(batches.into_iter())),
             schema: Some(schema()),
+            size: None,
         }
     }
 

@@ -1,19 +1,25 @@
 //! A stage worker on both sides of an exchange, called directly.
 
 use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::Schema;
 
 use super::*;
 use crate::block;
-use crate::graph::{PartitionBy, Partitioner, RangeKey};
+use crate::graph::{Fragment, PartitionBy, Partitioner, RangeKey, Sort};
 use crate::sources::blocks::{BlockPart, handed_on, position_of};
 use crate::testing::{ids, rows};
 use crate::wire::encode_task;
+use crate::wire::spec::FeedSize;
 
 fn worker(partitioner: Option<Partitioner>) -> StageWorker {
+    worker_of(Vec::new(), partitioner)
+}
+
+fn worker_of(steps: Vec<Operator>, partitioner: Option<Partitioner>) -> StageWorker {
     let task = StageTask {
         name: "exchange".to_owned(),
         source: handed_on(),
-        steps: Vec::new(),
+        steps,
         sink: None,
         block_bytes: 20_000,
         growing_inputs: 0,
@@ -107,7 +113,7 @@ fn bounds_come_along_a_feed_of_their_own_and_are_no_rows() {
         bounds_feed: 1,
     };
     let bounds = Int64Array::from(vec![3]);
-    let bounds = RecordBatch::try_from_iter([("id", std::sync::Arc::new(bounds) as _)]);
+    let bounds = RecordBatch::try_from_iter([("id", Arc::new(bounds) as _)]);
     let bounds = [bounds.expect("one column")];
     let two = Some(Partitioner { partitions: 2, by });
     let blocks = run(worker(two), input(&[&[rows(4, 2), rows(2, 2)], &bounds]));
@@ -133,6 +139,47 @@ fn columns_of_an_input_without_rows_are_those_that_others_told() {
     let (report, block) = worker.pull().expect("goes on");
     assert!(report.is_last && block.is_none());
     assert_eq!(report.schema, told);
+}
+
+/// A sort of rows that are much goes by the columns that were told: it must not read all of them before it begins.
+#[test]
+fn large_input_is_sorted_with_the_columns_that_were_told() {
+    let sorted = |feed_schemas: Vec<Bytes>, is_large: bool| {
+        let key = RangeKey {
+            column: "id".to_owned(),
+            is_descending: false,
+            has_nulls_first: false,
+        };
+        let keys = vec![key];
+        let sort = Operator::Relational(Fragment::Sort(Sort { keys, limit: None }));
+        let (spec, blocks) = input(&[&[rows(4, 2), rows(0, 3)]]);
+        let size = FeedSize {
+            rows: 5,
+            bytes: 1 << 30,
+        };
+        let spec = InputSpec {
+            feed_schemas,
+            feed_sizes: if is_large { vec![size] } else { Vec::new() },
+            ..spec
+        };
+        let mut worker = worker_of(vec![sort], None);
+        worker.start(spec, blocks)?;
+        let (_, block) = worker.pull()?;
+        let (_, batches) = block::decode(block.expect("is one")).expect("decodes");
+        Ok::<Vec<i64>, TaskFailure>(ids(&batches))
+    };
+    let told = |schema: Arc<Schema>| vec![block::encode_schema(&schema).expect("encodes")];
+    let right = told(crate::testing::schema());
+    assert_eq!(sorted(right, true), Ok(vec![0, 1, 2, 4, 5]));
+    assert_eq!(sorted(Vec::new(), true), Ok(vec![0, 1, 2, 4, 5]));
+    let wrong = told(Arc::new(Schema::empty()));
+    let failure = sorted(wrong.clone(), true).expect_err("no column is known");
+    assert!(failure.message.contains("id"), "{failure}");
+    assert_eq!(
+        sorted(wrong, false),
+        Ok(vec![0, 1, 2, 4, 5]),
+        "what is at hand is looked at"
+    );
 }
 
 #[test]

@@ -157,9 +157,7 @@ impl StageWorker {
         let failing = self.failing(&mut input, &opened)?;
         let (streams, bounds) = match &self.task.group {
             Some(group) => self.open_group(group, &input, opened, &failing, &mut meters)?,
-            None => {
-                self.open_feeds(opened, &input.feed_blocks, &input.feed_schemas, &mut meters)?
-            }
+            None => self.open_feeds(opened, &input, &mut meters)?,
         };
         let hot_keys = input.is_piece.then(HotKeys::default);
         let stream = self.open_steps(

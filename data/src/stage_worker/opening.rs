@@ -5,7 +5,6 @@ use std::sync::Arc;
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
-use bytes::Bytes;
 
 use super::meter::StageMeters;
 use super::{StageWorker, sizing};
@@ -91,12 +90,16 @@ impl StageWorker {
             .is_some_and(|(failing, _)| failing.spec.is_careful);
         let mut steps = self.task.steps.iter().zip(functions).enumerate();
         let mut places = failing.as_ref().and_then(|(_, places)| places.clone());
+        let mut known = feeds::known(&streams);
         let mut stream = match self.task.steps.first() {
             Some(Operator::Relational(work)) if work.takes_feeds() => {
                 steps.next();
                 let environment = self.environment(input, hot_keys);
-                let feeds = streams.into_iter().map(feeds::told).collect();
-                meters.wrap_step(0, fragment::open(work, feeds, environment))
+                let feeds = streams
+                    .into_iter()
+                    .map(|feed| (feed.known(), feeds::told(feed)));
+                let feeds = feeds.map(|(known, rows)| (rows, known)).collect();
+                meters.wrap_step(0, fragment::open_known(work, feeds, environment))
             }
             _ => feeds::one_after_another(streams),
         };
@@ -139,7 +142,9 @@ impl StageWorker {
                 }
                 Operator::Relational(work) => {
                     let environment = self.environment(input, None);
-                    fragment::open(work, vec![stream], environment)
+                    // Behind another step rows are others.
+                    let known = known.take().filter(|_| index == 0);
+                    fragment::open_known(work, vec![(stream, known)], environment)
                 }
                 Operator::Expect(expectation) => {
                     let (failing, _) = failing.as_ref().expect("made where rows are judged");
@@ -169,24 +174,31 @@ impl StageWorker {
         let failing = failing.as_ref().map(|(failing, _)| failing);
         let (stream, steps) = group::open(group, opened, &self.environment(input, None), failing)?;
         meters.count_group(steps);
-        let schema = None;
-        Ok((vec![FeedStream { stream, schema }], Vec::new()))
+        let rows = FeedStream {
+            stream,
+            schema: None,
+            size: None,
+        };
+        Ok((vec![rows], Vec::new()))
     }
 
     /// The rows of every feed, and the bounds of partitions.
     pub(super) fn open_feeds(
         &mut self,
         opened: Opened,
-        blocks: &[u32],
-        schemas: &[Bytes],
+        input: &InputSpec,
         meters: &mut StageMeters,
     ) -> Result<(Vec<FeedStream>, Vec<RecordBatch>), TaskFailure> {
-        let mut inputs = feeds::apart(opened, blocks, schemas)?;
+        let mut inputs = feeds::apart(opened, input)?;
         let bounds = self.read_bounds(&mut inputs)?;
         let mut streams = Vec::with_capacity(inputs.len());
-        for (opened, schema) in inputs {
-            let stream = self.open(opened, meters)?;
-            streams.push(FeedStream { stream, schema });
+        for feed in inputs {
+            let stream = self.open(feed.opened, meters)?;
+            streams.push(FeedStream {
+                stream,
+                schema: feed.schema,
+                size: feed.size,
+            });
         }
         Ok((streams, bounds))
     }
@@ -207,8 +219,8 @@ impl StageWorker {
                 "an input came without the bounds of its partitions",
             ));
         }
-        let (opened, _) = feeds.remove(bounds_feed as usize);
-        let mut bounds = self.reader.open(opened, None)?;
+        let feed = feeds.remove(bounds_feed as usize);
+        let mut bounds = self.reader.open(feed.opened, None)?;
         let mut batches = Vec::new();
         while let Some(batch) = bounds.next()? {
             batches.push(batch);

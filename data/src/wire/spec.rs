@@ -320,7 +320,7 @@ pub struct InputSpec {
     /// Where there are exchanges: its partition, or the first of neighbours that were put together.
     #[prost(uint32, tag = "9")]
     pub partition: u32,
-    /// Of each feed: the columns that its stage has told so far, or nothing. Left out where the one feed has blocks.
+    /// Of each feed: the columns that its stage has told so far, or nothing. Left out where the one feed has blocks that are all at hand.
     #[prost(bytes = "bytes", repeated, tag = "10")]
     pub feed_schemas: Vec<Bytes>,
     /// If there are any: only these blocks are sent, by their number, those that are skipped counted.
@@ -368,6 +368,20 @@ pub struct InputSpec {
     /// About how many bytes its rows have; 0: nobody knows.
     #[prost(uint64, tag = "25")]
     pub row_bytes: u64,
+    /// Of each feed: how much it is, where that is too much to be read for its columns.
+    #[prost(message, repeated, tag = "26")]
+    pub feed_sizes: Vec<FeedSize>,
+}
+
+/// How much a feed of an input is.
+#[derive(Clone, Copy, PartialEq, Message)]
+pub struct FeedSize {
+    /// Its rows.
+    #[prost(uint64, tag = "1")]
+    pub rows: u64,
+    /// Their bytes, about.
+    #[prost(uint64, tag = "2")]
+    pub bytes: u64,
 }
 
 /// What a pull tells besides its block.

@@ -83,3 +83,38 @@ def test_rows_of_a_sort_are_spilled_where_the_node_spills(tmp_path):
     assert rows == 6_000_000
     assert files > 0, "all rows fit into memory: the test shows nothing"
     assert left == [], "the folder goes with its session"
+
+
+MIXED = """
+import json
+import aktis, aktis.data
+import numpy
+
+aktis.init(num_cpus=2, object_store_memory=80 << 20, log_to_driver=False)
+
+def padded(batch):
+    ids = batch["id"]
+    batch["pad"] = numpy.repeat(ids, 1000).reshape(-1, 1000)
+    if ids[0] >= 2000:
+        batch["late"] = ids
+    return batch
+
+def read(rows):
+    found = {"id": [], "late": []}
+    for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+        pads = batch.column("pad").combine_chunks()
+        assert (numpy.asarray(pads.flatten()).reshape(-1, 1000) == batch.column("id").to_numpy()[:, None]).all()
+        for name, values in found.items():
+            values.extend(batch.column(name).to_pylist())
+    return found["id"], found["late"]
+
+rows = aktis.data.range(4000).map_batches(padded, batch_size=100)
+ids, late = read(rows.sort("id", descending=True))
+print(json.dumps([ids, late]))
+"""
+
+
+def test_rows_that_are_too_much_to_be_read_first_are_sorted_with_the_columns_of_all():
+    ids, late = json.loads(run(MIXED, deadline_s=120))
+    assert ids == [*reversed(range(4000))]
+    assert late == [number if number >= 2000 else None for number in ids]

@@ -427,3 +427,48 @@ fn rows_are_zipped_by_their_place_whatever_the_batches_are() {
         4
     );
 }
+
+#[test]
+fn sides_that_are_known_are_joined_without_being_read_first() {
+    struct Unread(Box<dyn BatchStream>, bool);
+    impl BatchStream for Unread {
+        fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+            assert!(self.1, "it is read before it is known how to join");
+            self.0.next()
+        }
+    }
+    let (left, right) = ([(Some(1), 5), (Some(2), 6)], [(Some(2), 7), (Some(2), 8)]);
+    let known = |names: [&str; 2], bytes| KnownRows {
+        schema: columns(&names.map(|name| (name, DataType::Int64))),
+        size: (2, bytes),
+    };
+    let feed = |names, rows: &[_], bytes, is_open| {
+        let rows = Box::new(Unread(side(names, rows), is_open));
+        let feed = feed::FragmentFeed::new("Join", rows, 1 << 20);
+        feed.of_known(Some(known(names, bytes)))
+    };
+    let environment = environment(8 << 20);
+    let feeds = |bytes, is_open| {
+        [
+            feed(["a", "x"], &left, bytes, is_open),
+            feed(["b", "y"], &right, bytes, is_open),
+        ]
+    };
+    let begun = join::begin(
+        &join(JoinKind::Inner),
+        &mut feeds(1 << 30, false),
+        &environment,
+    );
+    begun.expect("begins").expect("has columns");
+    for bytes in [100, 1 << 30] {
+        let mut feeds = feeds(bytes, true);
+        let begun = join::begin(&join(JoinKind::Inner), &mut feeds, &environment);
+        let mut run = begun.expect("begins").expect("has columns");
+        let mut rows = Vec::new();
+        while let Some(batch) = run.next(&mut feeds).expect("runs") {
+            rows.extend(rows_of(&batch));
+        }
+        let row = |value| [Some(2), Some(6), Some(2), Some(value)].to_vec();
+        assert_eq!(rows, [row(7), row(8)], "{bytes} B on each side");
+    }
+}

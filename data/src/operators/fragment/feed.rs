@@ -28,6 +28,28 @@ pub(super) struct FragmentFeed {
     piece_bytes: u64,
     /// The form of the rows that are handed out now.
     form: Option<Form>,
+    /// What is known of rows that are too much to be read before work begins.
+    known: Option<KnownRows>,
+}
+
+/// What is known of rows that nobody has read.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownRows {
+    /// The columns of all of them.
+    pub(crate) schema: SchemaRef,
+    /// How many there are, and their bytes, about.
+    pub(crate) size: (u64, u64),
+}
+
+impl KnownRows {
+    /// The same of these and others; `None`: they do not fit together.
+    pub(crate) fn and(&self, other: &Self) -> Option<Self> {
+        let (one, two) = (self.size, other.size);
+        Some(Self {
+            schema: columns::unify(&self.schema, &other.schema).ok()?,
+            size: (one.0 + two.0, one.1 + two.1),
+        })
+    }
 }
 
 /// One form of rows.
@@ -46,7 +68,13 @@ impl FragmentFeed {
             piece_bytes,
             is_over: false,
             form: None,
+            known: None,
         }
+    }
+
+    /// The same of rows that are not to be read for this.
+    pub(super) fn of_known(self, known: Option<KnownRows>) -> Self {
+        Self { known, ..self }
     }
 
     /// The columns of the rows up to where they change; `None`: there are no more rows.
@@ -66,8 +94,22 @@ impl FragmentFeed {
         Ok(Some(schema))
     }
 
-    /// The columns of all rows. Only for rows that lie in blocks: they are all read.
+    /// The columns of all rows. Only for rows that lie in blocks: they are all read, unless enough is known of them.
     pub(super) fn whole(&mut self) -> Result<Option<SchemaRef>, TaskFailure> {
+        let all = match &self.known {
+            Some(known) => Some(Arc::clone(&known.schema)),
+            None => self.read_all()?,
+        };
+        let Some(all) = all else { return Ok(None) };
+        let schema = nullable(&all);
+        self.form = Some(Form {
+            schema: Arc::clone(&schema),
+            exactly: None,
+        });
+        Ok(Some(schema))
+    }
+
+    fn read_all(&mut self) -> Result<Option<SchemaRef>, TaskFailure> {
         while !self.is_over {
             self.read()?;
         }
@@ -79,13 +121,7 @@ impl FragmentFeed {
                 None => own,
             });
         }
-        let Some(all) = all else { return Ok(None) };
-        let schema = nullable(&all);
-        self.form = Some(Form {
-            schema: Arc::clone(&schema),
-            exactly: None,
-        });
-        Ok(Some(schema))
+        Ok(all)
     }
 
     /// Rows are brought into this form from now on: that of all of them, with some types changed.
@@ -101,8 +137,11 @@ impl FragmentFeed {
         self.held.iter()
     }
 
-    /// Rows that were read and not handed out, and their bytes.
+    /// Rows that were read and not handed out, and their bytes; those of rows of which it is known, before any is handed out.
     pub(super) fn held(&self) -> (u64, u64) {
+        if let Some(known) = &self.known {
+            return known.size;
+        }
         let held = self.held.iter();
         held.fold((0, 0), |(rows, bytes), batch| {
             (rows + batch.num_rows() as u64, bytes + data_bytes(batch))
@@ -128,6 +167,7 @@ impl FragmentFeed {
             self.held.push_front(batch);
             return Ok(None);
         }
+        self.check_known(&batch.schema())?;
         let (piece, rest) = cut(batch, self.piece_bytes)?;
         if let Some(rest) = rest {
             self.held.push_front(rest);
@@ -143,6 +183,19 @@ impl FragmentFeed {
             None => self.is_over = true,
         }
         Ok(())
+    }
+
+    /// Fails for columns that nobody knew of: nothing would be left of them.
+    fn check_known(&self, own: &SchemaRef) -> Result<(), TaskFailure> {
+        let Some(KnownRows { schema, .. }) = &self.known else {
+            return Ok(());
+        };
+        let all = columns::unify(schema, own).map_err(|error| self.misfit(&error))?;
+        if Arc::ptr_eq(&all, schema) || nullable(&all) == nullable(schema) {
+            return Ok(());
+        }
+        let text = format!("{}: some rows have columns that nobody has told", self.step);
+        Err(TaskFailure::new(ErrorCode::Internal, text))
     }
 
     fn misfit(&self, misfit: &Misfit) -> TaskFailure {

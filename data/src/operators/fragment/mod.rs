@@ -5,7 +5,8 @@
 //!                  one schema        polled on this thread; memory from a pool, the rest in spill files
 //! ```
 //! An operator is made when the columns are known. Work that begins at an exchange has all blocks of its input at hand, so
-//! that it knows the columns of all of them and brings their rows into one form first. Work behind a function sees one batch
+//! that it knows the columns of all of them and brings their rows into one form first; where they are too many to be read for
+//! that, it goes by what those have told who made them ([`KnownRows`]). Work behind a function sees one batch
 //! after another: where columns change, it begins anew, which only a partial aggregation may do.
 
 mod aggregate;
@@ -32,7 +33,7 @@ mod zip;
 
 pub(crate) use aggregate::{column, output_of, over as aggregated};
 pub(crate) use environment::{Environment, SpillPlace};
-pub(crate) use feed::{cut, nullable};
+pub(crate) use feed::{KnownRows, cut, nullable};
 pub(crate) use fold::{columns_of as folded_columns, over as folded};
 pub(crate) use hot::HotKeys;
 pub(crate) use join::{How, Layout, output_of as joined};
@@ -55,16 +56,19 @@ use drive::Run;
 use feed::FragmentFeed;
 
 /// Applies relational work to the feeds of one input: to the rows of its only feed, unless it [takes
-/// feeds](Fragment::takes_feeds). A batch without rows tells the columns of a feed where there are no rows.
-pub(crate) fn open(
+/// feeds](Fragment::takes_feeds). A batch without rows tells the columns of a feed where there are no rows. Where feeds are too
+/// much to be read before work begins, it goes by what is known of them.
+pub(crate) fn open_known(
     fragment: &Fragment,
-    mut feeds: Vec<Box<dyn BatchStream>>,
+    mut feeds: Vec<(Box<dyn BatchStream>, Option<KnownRows>)>,
     environment: Environment,
 ) -> Box<dyn BatchStream> {
     if let (Fragment::Skip(rows), [_]) = (fragment, feeds.as_slice()) {
-        return skip::open(vec![0, *rows], feeds.remove(0));
+        return skip::open(vec![0, *rows], feeds.remove(0).0);
     }
-    let feed = |rows| FragmentFeed::new(fragment.step(), rows, environment.piece_bytes());
+    let piece_bytes = environment.piece_bytes();
+    let feed =
+        |(rows, known)| FragmentFeed::new(fragment.step(), rows, piece_bytes).of_known(known);
     let feeds = feeds.into_iter().map(feed).collect();
     if *fragment == Fragment::Zip {
         return zip::open(feeds);
@@ -78,6 +82,17 @@ pub(crate) fn open(
         has_begun: false,
         is_told: false,
     })
+}
+
+/// The same over feeds that are read before.
+#[cfg(test)]
+pub(crate) fn open(
+    fragment: &Fragment,
+    feeds: Vec<Box<dyn BatchStream>>,
+    environment: Environment,
+) -> Box<dyn BatchStream> {
+    let feeds = feeds.into_iter().map(|rows| (rows, None)).collect();
+    open_known(fragment, feeds, environment)
 }
 
 struct FragmentStream {

@@ -8,6 +8,7 @@ use arrow::array::{
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Schema};
+use parking_lot::Mutex;
 
 use super::*;
 use crate::graph::{Aggregate, AggregateCall, AggregateFunction, RangeKey, Sort};
@@ -460,4 +461,55 @@ fn few_rows_of_a_large_batch_hold_on_to_nothing_else() {
         let held = piece.get_array_memory_size();
         assert!(held < 64 << 10, "{rows} rows hold {held} bytes");
     }
+}
+
+/// Rows in batches, and how many of these were read.
+struct Counted(Batches, Arc<Mutex<usize>>);
+
+impl BatchStream for Counted {
+    fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        *self.1.lock() += 1;
+        self.0.next()
+    }
+}
+
+#[test]
+fn columns_that_were_told_are_not_looked_for_in_all_rows() {
+    let one = table(vec![("a", ints(&[Some(3), None]))]);
+    let other = table(vec![
+        ("b", texts(&[Some("x")])),
+        ("a", floats(&[Some(2.5)])),
+    ]);
+    let told = crate::columns::unify(&one.schema(), &other.schema()).expect("fit together");
+    let read = Arc::new(Mutex::new(0));
+    let rows = vec![one.clone(), other.clone(), one.clone()];
+    let rows = Counted(Batches(rows.into_iter()), Arc::clone(&read));
+    let known = |schema: &SchemaRef| KnownRows {
+        schema: Arc::clone(schema),
+        size: (5, 1000),
+    };
+    let feed = feed::FragmentFeed::new("Sort", Box::new(rows), 1 << 20);
+    let mut feed = feed.of_known(Some(known(&told)));
+    assert_eq!(feed.whole().expect("is known"), Some(nullable(&told)));
+    assert_eq!((*read.lock(), feed.held()), (0, (5, 1000)));
+    let rows = std::iter::from_fn(|| feed.next().expect("fits")).map(|rows| rows.schema());
+    assert_eq!(rows.collect::<Vec<_>>(), vec![nullable(&told); 3]);
+
+    let sorted = |told: &SchemaRef, rows: Vec<RecordBatch>| {
+        let rows = Box::new(Batches(rows.into_iter()));
+        let sort = sort_by(vec![key("a", false)]);
+        let feeds: Vec<(Box<dyn BatchStream>, _)> = vec![(rows, Some(known(told)))];
+        let mut stream = open_known(&sort, feeds, environment(8 << 20));
+        std::iter::from_fn(move || stream.next().transpose()).collect::<Result<Vec<_>, _>>()
+    };
+    let all = sorted(&told, vec![one.clone(), other.clone()]).expect("sorts");
+    let all = concat_batches(&all[0].schema(), &all).expect("have the same columns");
+    assert_eq!(floats_of(&all, "a"), [Some(2.5), Some(3.0), None]);
+    let none = sorted(&told, vec![]).expect("there are no rows");
+    assert!(none.iter().all(|batch| batch.num_rows() == 0));
+    let failure = sorted(&one.schema(), vec![one.clone(), other]).expect_err("'b' would be lost");
+    assert!(failure.message.contains("nobody has told"), "{failure}");
+    let misfit = sorted(&one.schema(), vec![table(vec![("a", texts(&[Some("x")]))])]);
+    let misfit = misfit.expect_err("text is no number").message;
+    assert!(misfit.contains("the column 'a' is"), "{misfit}");
 }
