@@ -252,8 +252,9 @@ impl Zygote {
     }
 
     fn idle(&mut self, forker: &mut dyn Forker) {
+        // One after the other: who has ended is told in between. A death whose cause is told too late is one without a cause.
         if !self.to_preload.is_empty() {
-            forker.preload(&std::mem::take(&mut self.to_preload));
+            forker.preload(&[self.to_preload.remove(0)]);
         }
     }
 }

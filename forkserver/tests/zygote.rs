@@ -36,7 +36,13 @@ impl Forker for RealForker {
         }
     }
 
-    fn preload(&mut self, _modules: &[String]) {}
+    /// Each takes a while, and leaves a file.
+    fn preload(&mut self, modules: &[String]) {
+        for module in modules {
+            std::thread::sleep(Duration::from_millis(100));
+            File::create(module).unwrap();
+        }
+    }
 }
 
 /// Not a test of its own: what the others start.
@@ -101,15 +107,18 @@ impl Zygote {
     }
 
     fn fork(&mut self, token: u64, log: &Path, env: BTreeMap<String, String>) {
-        let request = ZygoteRequest::Fork(WorkerStart {
+        self.ask(&ZygoteRequest::Fork(WorkerStart {
             startup_token: token,
             worker_id: String::new(),
             raylet_socket: PathBuf::new(),
             env,
             shared_modules: Vec::new(),
             stdout_path: log.to_owned(),
-        });
-        let mut line = serde_json::to_vec(&request).unwrap();
+        }));
+    }
+
+    fn ask(&mut self, request: &ZygoteRequest) {
+        let mut line = serde_json::to_vec(request).unwrap();
         line.push(b'\n');
         self.link.get_mut().write_all(&line).unwrap();
     }
@@ -220,6 +229,23 @@ fn end_of_the_raylet_ends_workers_and_what_they_left_and_removes_the_folder() {
     process.wait().unwrap();
     assert!(!is_alive(worker) && !session.exists());
     await_that("the process is gone", || !is_alive(left));
+}
+
+/// Modules for twenty seconds: who waits for all of them learns the cause when nobody asks any more.
+#[test]
+fn worker_that_ends_while_modules_are_loaded_is_told_between_two_of_them() {
+    let mut zygote = Zygote::start();
+    let worker = zygote.forked(1, BTreeMap::new());
+    let file = |number: u32| zygote.folder.path().join(number.to_string());
+    let files: Vec<PathBuf> = (0..200).map(file).collect();
+    let modules = files.iter().map(|file| file.display().to_string());
+    zygote.ask(&ZygoteRequest::Preload {
+        modules: modules.collect(),
+    });
+    await_that("the first is loaded", || files[0].exists());
+    kill(worker);
+    assert!(matches!(zygote.reply(), ZygoteReply::Exited { pid, .. } if pid == worker));
+    assert!(!files[199].exists());
 }
 
 #[test]
