@@ -53,4 +53,5 @@ pub use runtime::{
     ActorHandle, GetError, LENDS_AFTER, LeaseMark, ObjectStream, ProcessRole, ReceivedCall,
     RemoteFunction, RemoteMethod, Runtime, RuntimeConfig,
 };
+pub use trim::keep_freed;
 pub use value::{Format, Value};

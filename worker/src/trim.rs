@@ -5,6 +5,10 @@
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const SCARCE_BYTES: u64 = 1 << 30;
 
+/// What is larger is never kept.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+const LARGE_BYTES: libc::c_int = 4 << 20;
+
 /// Gives back what the allocator keeps for the next time. Takes some milliseconds per GB, and other threads may wait.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) fn trim() {
@@ -21,12 +25,31 @@ pub(crate) fn keep_little_if_scarce() {
     if aktis_common::machine::memory_bytes() > SCARCE_BYTES {
         return;
     }
-    let settings = [
+    set(&[
         (libc::M_ARENA_MAX, 2),
         (libc::M_MMAP_THRESHOLD, 256 << 10),
         (libc::M_TRIM_THRESHOLD, 1 << 20),
-    ];
-    for (setting, value) in settings {
+    ]);
+}
+
+/// From now on up to so many freed bytes stay with each thread that has allocated them, unless memory is scarce on this machine. By
+/// itself the allocator gives back what is freed above 128 KiB until it has seen more, and whoever makes one batch after the other
+/// waits for the kernel to clear the same memory again and again.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub fn keep_freed(bytes_per_thread: u64) {
+    if aktis_common::machine::memory_bytes() <= SCARCE_BYTES {
+        return;
+    }
+    let kept = libc::c_int::try_from(bytes_per_thread).unwrap_or(libc::c_int::MAX);
+    set(&[
+        (libc::M_MMAP_THRESHOLD, kept.min(LARGE_BYTES)),
+        (libc::M_TRIM_THRESHOLD, kept),
+    ]);
+}
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn set(settings: &[(libc::c_int, libc::c_int)]) {
+    for &(setting, value) in settings {
         // SAFETY: takes no pointer; a value that it does not like changes nothing.
         unsafe {
             libc::mallopt(setting, value);
@@ -41,3 +64,7 @@ pub(crate) fn trim() {}
 /// Other allocators decide for themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(crate) fn keep_little_if_scarce() {}
+
+/// Other allocators decide for themselves.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub fn keep_freed(_: u64) {}

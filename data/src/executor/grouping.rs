@@ -19,6 +19,9 @@ use crate::wire::group::{GroupPosition, MemberPosition, SplitPosition};
 
 /// More threads of one worker would mostly wait for each other.
 const MAX_THREADS: usize = 32;
+/// Rows that operators get at once. What they make of them fits into a processor's cache, and is small enough for the allocator to
+/// hand out again; of larger batches every column is memory that the kernel has to clear first.
+const READ_ROWS: u64 = 8192;
 /// Operators of a thread need so much: several of them sort at once.
 const MEMORY_OF_THREAD: u64 = 16 << 20;
 
@@ -87,7 +90,7 @@ pub(super) fn task(group: &StageGroup) -> Result<GroupTask, DataFusionError> {
                 _ => Ok(table.schema()),
             };
         let source = match table {
-            Some(table) => Some((source_settings(stage)?, columns(table)?)),
+            Some(table) => Some((source_settings(stage, READ_ROWS)?, columns(table)?)),
             None => None,
         };
         let keys = match &stage.partitioner {
@@ -110,4 +113,46 @@ pub(super) fn task(group: &StageGroup) -> Result<GroupTask, DataFusionError> {
         edges: group.edges.clone(),
         threads: u32::try_from(group.threads).unwrap_or(1),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::plan_job;
+    use crate::plan::Dataset;
+    use crate::sinks::Sink;
+    use crate::sources::Opened;
+    use crate::testing::write_file;
+
+    #[test]
+    fn operators_get_small_batches() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write_file(&folder.path().join("a.parquet"), 0, 20_000, 20_000);
+        let paths = [folder.path().display().to_string()];
+        let table = Dataset::read_parquet(&paths).expect("reads footers");
+        let query = "SELECT text, count(*) AS n FROM t GROUP BY text";
+        let dataset = Dataset::sql(query, &[("t".to_owned(), table)]).expect("plans");
+        let job = plan_job(&dataset, &Sink::Consumer).expect("can be cut");
+        let job = job.grouped(GroupRoom {
+            memory_bytes: 1 << 30,
+            threads: 2,
+        });
+        let group = job.stages[0].group.as_ref().expect("runs together");
+        let task = task(group).expect("travels");
+        let (source, _) = task.members[0].source.as_ref().expect("reads");
+        let mut reader = sources::reader_of(source).expect("is registered");
+        let mut read = 0;
+        for split in splits(&group.stages[0], group.threads) {
+            let input = Opened {
+                position: split.position,
+                blocks: Vec::new(),
+            };
+            let mut rows = reader.open(input, None).expect("opens");
+            while let Some(batch) = rows.next().expect("reads") {
+                assert!(batch.num_rows() as u64 <= READ_ROWS);
+                read += batch.num_rows();
+            }
+        }
+        assert_eq!(read, 20_000);
+    }
 }

@@ -42,7 +42,7 @@ pub(super) fn stage_start(
     let (steps, captured) = stage.to_steps();
     let task = StageTask {
         name: stage.name(),
-        source: source_settings(stage)?,
+        source: source_settings(stage, u64::MAX)?,
         steps,
         sink: stage.sink_settings(),
         block_bytes: sizes.block_bytes,
@@ -95,7 +95,11 @@ fn asks_for_columns(job: &JobPlan, index: usize) -> bool {
     job.edges_from(index).any(|edge| asks(edge.to))
 }
 
-pub(super) fn source_settings(stage: &StagePlan) -> Result<Registered, DataFusionError> {
+/// What the stage's source is read with. `most_rows`: no batch needs to have more.
+pub(super) fn source_settings(
+    stage: &StagePlan,
+    most_rows: u64,
+) -> Result<Registered, DataFusionError> {
     let Some((plan, table)) = stage
         .source
         .as_ref()
@@ -107,6 +111,7 @@ pub(super) fn source_settings(stage: &StagePlan) -> Result<Registered, DataFusio
         columns: &plan.columns,
         filters: &plan.filters,
         batch_rows: stage.batch_rows,
+        most_rows,
     };
     sources::settings_of(table, &wanted)
 }

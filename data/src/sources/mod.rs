@@ -135,6 +135,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) filters: &'a [Expr],
     /// Rows that the first function gets at once, if that was asked for.
     pub(crate) batch_rows: Option<usize>,
+    /// No batch needs to have more.
+    pub(crate) most_rows: u64,
 }
 
 /// What one worker reads a source with; may keep what it learns between inputs.

@@ -375,6 +375,7 @@ fn repeated_input_leaves_out_what_was_delivered() {
         columns: &[0],
         filters: &[],
         batch_rows: None,
+        most_rows: u64::MAX,
     };
     let task = StageTask {
         name: "Read".to_owned(),

@@ -38,6 +38,12 @@ use crate::wire::group::GroupPosition;
 
 /// The step that failures of the whole are told of.
 const STEP: &str = "Query";
+/// Of the memory of a thread, the allocator may keep one of so many parts for its next batches: readers have threads, too.
+const KEPT_PART: u64 = 16;
+/// Columns of a batch, at least.
+const LEAST_KEPT_BYTES: u64 = 1 << 20;
+/// Batches have no use for more.
+const MOST_KEPT_BYTES: u64 = 32 << 20;
 
 /// The rows that the last stage of the group gives, for the input at this place. `failing`: where expectations tell what they have
 /// found, if there are any.
@@ -60,6 +66,8 @@ pub(crate) fn open(
             )
         })?;
     let threads = group.threads as usize;
+    let kept = environment.memory() as u64 / (u64::from(group.threads.max(1)) * KEPT_PART);
+    aktis_worker::keep_freed(kept.clamp(LEAST_KEPT_BYTES, MOST_KEPT_BYTES));
     let mut environment = environment.clone();
     if environment.is_scarce(threads) {
         // What is known of files is how long rows are there, which may be a hundredth.

@@ -300,6 +300,7 @@ mod tests {
             columns: &[],
             filters: &[],
             batch_rows: None,
+            most_rows: u64::MAX,
         };
         let settings = table.settings(&wanted).expect("travels");
         let mut reader = (KIND.reader)(&settings).expect("is understood");

@@ -104,7 +104,7 @@ impl Source for ParquetTable {
             store: self.store.definition.clone(),
             columns: wanted.columns.iter().map(column).collect(),
             predicate: predicate.transpose()?,
-            batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows),
+            batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows).min(wanted.most_rows),
         }))
     }
 }
