@@ -65,7 +65,10 @@ impl RayletLoop {
         let (streams, mailbox) = (self.ports.streams.clone(), self.mailbox.clone());
         let before = place.clone();
         let fetching = async move {
-            tokio::time::sleep(pause).await;
+            // A timer takes a millisecond, however short it is.
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             pull(wanted, before, streams, mailbox).await;
         };
         let task = self.surroundings.beside.spawn(fetching).abort_handle();
