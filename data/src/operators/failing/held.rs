@@ -204,8 +204,10 @@ mod tests {
         guard.ended(&piece).expect("notes");
         drop(sort);
         drop(guard);
-        let all: Vec<u64> = noted.iter().map(|call| call.rows).collect();
-        assert_eq!(all, [4, 0], "the thread has ended, too");
+        let next = || noted.recv_timeout(DEADLINE).map(|call| call.rows);
+        let all = [next(), next(), next()];
+        // The thread has ended, too.
+        assert_eq!(all, [Ok(4), Ok(0), Err(RecvTimeoutError::Disconnected)]);
     }
 
     #[test]
