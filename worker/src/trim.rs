@@ -68,3 +68,42 @@ pub(crate) fn keep_little_if_scarce() {}
 /// Other allocators decide for themselves.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub fn keep_freed(_: u64) {}
+
+#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// How often this thread had to wait for memory from the kernel.
+    fn faults() -> i64 {
+        // SAFETY: numbers alone, for which zero is a value.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: writes no more than the struct that it is given.
+        unsafe {
+            libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage);
+        }
+        usage.ru_minflt
+    }
+
+    #[test]
+    fn batches_get_the_memory_of_those_before_them() {
+        if aktis_common::machine::memory_bytes() <= SCARCE_BYTES {
+            return;
+        }
+        keep_freed(8 * MIB as u64);
+        let batch = || -> Vec<Vec<u8>> { (0..5).map(|_| vec![1; MIB]).collect() };
+        let begin = faults();
+        drop(batch());
+        let first = faults() - begin;
+        let begin = faults();
+        for _ in 0..20 {
+            drop(std::hint::black_box(batch()));
+        }
+        let others = faults() - begin;
+        assert!(
+            others < 4 * first,
+            "{first} for one batch, then {others} for 20"
+        );
+    }
+}
