@@ -65,7 +65,8 @@ impl TextEmbedder {
         let folder = ModelFolder::open(&config.model_dir)?;
         let max_tokens = folder.max_tokens(config.max_tokens)?;
         let tokenizer = TextTokenizer::from_file(&folder.tokenizer_path(), max_tokens)?
-            .with_prompt(config.prompt.as_deref());
+            .with_prompt(config.prompt.as_deref())
+            .with_segments(folder.has_segments());
         let loaded = load_encoders(&config, &folder)?;
         let default_budget = match loaded.device {
             Device::Cuda(_) => CUDA_TOKEN_BUDGET,

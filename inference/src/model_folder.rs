@@ -187,6 +187,8 @@ impl PoolingConfig {
 struct TokenizerConfig {
     /// A huge number, also of floats, where nobody has said anything.
     model_max_length: Option<f64>,
+    /// What the tokenizer gives to the model.
+    model_input_names: Option<Vec<String>>,
 }
 
 impl TokenizerConfig {
@@ -294,6 +296,15 @@ impl ModelFolder {
             return Err(refused("it names no label".to_owned()));
         }
         Ok(labels)
+    }
+
+    /// Whether the model is told which text of a pair a token is of: as the folder says, or as its family has it. RoBERTa and its kin are not, whatever
+    /// `tokenizer.json` puts beside the tokens.
+    pub fn has_segments(&self) -> bool {
+        match &self.tokenizer_config.model_input_names {
+            Some(names) => names.iter().any(|name| name == "token_type_ids"),
+            None => !self.config.has_offset(),
+        }
     }
 
     /// Tokens a text is cut to: `wanted`, or what the folder says, or all that the model has positions for.
@@ -477,6 +488,28 @@ mod tests {
             r#"{"d_model": 8, "max_position_embeddings": 64, "id2label": {"0": 1, "1": "two"}}"#,
         );
         assert_eq!(stars.labels().unwrap(), ["1", "two"]);
+    }
+
+    #[test]
+    fn segments_are_those_that_the_tokenizer_gives_to_the_model() {
+        let has_segments = |model_type: &str, tokenizer: &str| {
+            let config = CONFIG_TEXT.replace('{', &format!("{{\"model_type\": \"{model_type}\", "));
+            let files = [
+                (CONFIG, config.as_str()),
+                (TOKENIZER, ""),
+                (WEIGHTS, ""),
+                (TOKENIZER_CONFIG, tokenizer),
+            ];
+            ModelFolder::open(folder(&files).path())
+                .unwrap()
+                .has_segments()
+        };
+        assert!(has_segments("bert", "{}"));
+        assert!(!has_segments("xlm-roberta", "{}"));
+        let without = r#"{"model_input_names": ["input_ids", "attention_mask"]}"#;
+        assert!(!has_segments("bert", without));
+        let with = r#"{"model_input_names": ["input_ids", "token_type_ids"]}"#;
+        assert!(has_segments("roberta", with));
     }
 
     #[test]

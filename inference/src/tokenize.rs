@@ -21,6 +21,7 @@ pub struct TextTokenizer {
     tokenizer: Arc<Tokenizer>,
     max_tokens: usize,
     is_cut_at_whitespace: bool,
+    has_segments: bool,
     prompt: Arc<str>,
     /// The same without cutting, made for the first pair.
     whole: Arc<OnceLock<Tokenizer>>,
@@ -48,9 +49,18 @@ impl TextTokenizer {
             tokenizer: Arc::new(tokenizer),
             max_tokens,
             is_cut_at_whitespace,
+            has_segments: true,
             prompt: "".into(),
             whole: Arc::default(),
         })
+    }
+
+    /// The same, with or without telling the texts of a pair apart.
+    pub fn with_segments(self, has_segments: bool) -> Self {
+        Self {
+            has_segments,
+            ..self
+        }
     }
 
     /// The same with a text before each.
@@ -100,8 +110,12 @@ impl TextTokenizer {
         let encoding = self.tokenizer.post_process(first, Some(second), true)?;
         let ids = encoding.get_ids().to_vec();
         let segments = encoding.get_type_ids();
+        let second_at = match self.has_segments {
+            true => segments.iter().position(|&id| id == 1),
+            false => None,
+        };
         Ok(TextTokens {
-            second_at: segments.iter().position(|&id| id == 1).unwrap_or(ids.len()),
+            second_at: second_at.unwrap_or(ids.len()),
             ids,
         })
     }

@@ -1,4 +1,5 @@
-//! BERT's encoder (Devlin et al., 2018), the part that sentence embeddings need: no pooler, no dropout.
+//! BERT's encoder (Devlin et al., 2018), the part that sentence embeddings need: no pooler, no dropout. RoBERTa's (Liu et al., 2019) is the same,
+//! and counts positions otherwise.
 //!
 //! ```text
 //!  ids, segments ── word + position + segment embeddings ── LayerNorm
@@ -37,6 +38,8 @@ pub(crate) struct Tokens {
     pub(crate) ids: Tensor,
     /// Segments, `(rows x width)`.
     pub(crate) segments: Tensor,
+    /// Positions, `(rows x width)`.
+    pub(crate) positions: Tensor,
     /// Tokens of each row that are not padding.
     pub(crate) counts: Arc<[usize]>,
     /// Tokens per row, padding included.
@@ -88,18 +91,11 @@ impl Bert {
 
     /// The state of every token, `(rows x width, hidden)`; those of padding mean nothing.
     pub(crate) fn forward(&self, tokens: &Tokens) -> Result<Tensor> {
-        let rows = tokens.counts.len();
         let mut states = self.word_embeddings.embedding(&tokens.ids)?;
         let segments = self.segment_embeddings.embedding(&tokens.segments)?;
-        let positions = self
-            .position_embeddings
-            .narrow(0, 0, tokens.width)?
-            .unsqueeze(0)?;
-        let segments = segments
-            .reshape((rows, tokens.width, ()))?
-            .broadcast_add(&positions)?;
+        let positions = self.position_embeddings.embedding(&tokens.positions)?;
         self.norm
-            .add_and_normalize(&states, None, &segments.flatten(0, 1)?)?;
+            .add_and_normalize(&states, None, &(segments + positions)?)?;
         for layer in &self.layers {
             states = layer.forward(states, tokens)?;
         }

@@ -1,10 +1,13 @@
-//! What `config.json` says about a BERT, and whether this implementation can do it.
+//! What `config.json` says about a BERT or one of its kin, and whether this implementation can do it.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::error::LoadError;
+
+/// Families that are a BERT but for where positions begin.
+const ROBERTA_FAMILIES: [&str; 3] = ["roberta", "xlm-roberta", "camembert"];
 
 /// The shape of a BERT encoder; names as in `config.json`.
 #[derive(Debug, Clone, Deserialize)]
@@ -19,12 +22,51 @@ pub(crate) struct BertConfig {
     pub(crate) max_position_embeddings: usize,
     #[serde(default = "default_type_vocab_size")]
     pub(crate) type_vocab_size: usize,
+    #[serde(default)]
+    pub(crate) pad_token_id: Option<i64>,
     #[serde(default = "default_hidden_act")]
     pub(crate) hidden_act: String,
     #[serde(default = "default_layer_norm_eps")]
     pub(crate) layer_norm_eps: f32,
     #[serde(default = "default_position_embedding_type")]
     pub(crate) position_embedding_type: String,
+}
+
+/// The id of padding where `config.json` names none.
+const ROBERTA_PADDING: u32 = 1;
+
+/// How the tokens of a text are numbered, for the embeddings of positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Positions {
+    /// From 0.
+    FromZero,
+    /// From behind the id of padding. A token that has this id itself, such as `<pad>` in a text, has that as its position, and is not counted.
+    Behind(u32),
+}
+
+impl Positions {
+    /// Those of a padded batch, row after row.
+    pub(crate) fn of(self, ids: &[u32], width: usize) -> Vec<u32> {
+        match self {
+            Self::FromZero => (0..ids.len())
+                .map(|cell| (cell % width) as u32)
+                .collect(),
+            Self::Behind(padding) => {
+                let mut positions = Vec::with_capacity(ids.len());
+                for row in ids.chunks_exact(width) {
+                    let mut last = padding;
+                    positions.extend(row.iter().map(|&id| {
+                        if id == padding {
+                            return padding;
+                        }
+                        last += 1;
+                        last
+                    }));
+                }
+                positions
+            }
+        }
+    }
 }
 
 fn default_type_vocab_size() -> usize {
@@ -73,11 +115,11 @@ impl BertConfig {
                 fix,
             })
         };
-        if self.model_type != "bert" {
+        if self.model_type != "bert" && !self.is_roberta() {
             return refuse(
                 "model_type",
                 &self.model_type,
-                "use `bert`, or an ONNX graph with backend=\"onnx\"",
+                "use `bert`, `roberta`, `xlm-roberta` or `camembert`, or an ONNX graph with backend=\"onnx\"",
             );
         }
         if self.hidden_act != "gelu" {
@@ -104,6 +146,19 @@ impl BertConfig {
         Ok(())
     }
 
+    fn is_roberta(&self) -> bool {
+        ROBERTA_FAMILIES.contains(&self.model_type.as_str())
+    }
+
+    /// How the tokens of a text are numbered.
+    pub(crate) fn positions(&self) -> Positions {
+        if !self.is_roberta() {
+            return Positions::FromZero;
+        }
+        let named = self.pad_token_id.and_then(|id| u32::try_from(id).ok());
+        Positions::Behind(named.unwrap_or(ROBERTA_PADDING))
+    }
+
     /// Length of the vectors of one attention head.
     pub(crate) fn head_size(&self) -> usize {
         self.hidden_size / self.num_attention_heads
@@ -115,6 +170,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn padding_is_not_counted_where_positions_begin_behind_it() {
+        let ids = [0, 9, 1, 9, 2, 0, 2, 1, 1, 1];
+        assert_eq!(
+            Positions::Behind(1).of(&ids, 5),
+            [2, 3, 1, 4, 5, 2, 3, 1, 1, 1]
+        );
+        assert_eq!(
+            Positions::FromZero.of(&ids, 5),
+            [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
+        );
+    }
+
+    #[test]
     fn null_is_a_default() {
         let text = r#"{"model_type": "bert", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
             "intermediate_size": 16, "max_position_embeddings": 64, "type_vocab_size": null, "hidden_act": null,
@@ -122,6 +190,9 @@ mod tests {
         let config = BertConfig::parse(text).unwrap();
         assert!(config.check(Path::new("config.json")).is_ok());
         assert_eq!((config.type_vocab_size, config.layer_norm_eps), (2, 1e-12));
+        assert_eq!(config.positions(), Positions::FromZero);
+        let roberta = BertConfig::parse(&text.replace("\"bert", "\"roberta")).unwrap();
+        assert_eq!(roberta.positions(), Positions::Behind(1));
         // What has no default is still missed.
         let error = BertConfig::parse(&text.replace("9,", "null,")).unwrap_err();
         assert!(error.to_string().contains("vocab_size"), "{error}");

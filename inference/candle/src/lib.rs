@@ -1,4 +1,4 @@
-//! The candle backend of the text embedder: BERT from `model.safetensors`, on the CPU, with nothing else to install.
+//! The candle backend of the models of texts: BERT and RoBERTa from `model.safetensors`, on the CPU, with nothing else to install.
 //!
 //! It is a library of its own, `libaktis_candle.so`, that `aktis-inference` loads when somebody asks for candle: candle and
 //! its matrix products are a twentieth of a build and are rarely used, since ONNX Runtime is faster ([ADR 028]).

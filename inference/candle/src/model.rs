@@ -1,4 +1,4 @@
-//! A BERT on the CPU with threads of its own.
+//! A model on the CPU with threads of its own.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use candle_core::{Device as CandleDevice, Tensor};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::bert::{Bert, Tokens};
-use crate::config::BertConfig;
+use crate::config::{BertConfig, Positions};
 use crate::error::LoadError;
 use crate::weights::Weights;
 
@@ -15,6 +15,7 @@ use crate::weights::Weights;
 /// Its matrix products run on a thread pool of its own, so that models side by side do not wait for each other.
 pub(crate) struct Model {
     bert: Bert,
+    positions: Positions,
     pool: ThreadPool,
     dim: usize,
 }
@@ -47,6 +48,7 @@ impl Model {
         })?;
         Ok(Self {
             bert,
+            positions: config.positions(),
             pool: start_pool(threads)?,
             dim: config.hidden_size,
         })
@@ -56,6 +58,7 @@ impl Model {
     pub(crate) fn share(&self, threads: usize) -> Result<Self, LoadError> {
         Ok(Self {
             bert: self.bert.clone(),
+            positions: self.positions,
             pool: start_pool(threads)?,
             dim: self.dim,
         })
@@ -68,7 +71,25 @@ impl Model {
 
     /// The state of every token, `(rows x width, dim)`.
     pub(crate) fn states(&self, rows: &TokenRows<'_>) -> candle_core::Result<Vec<f32>> {
-        self.pool.install(|| token_states(&self.bert, rows))
+        self.pool.install(|| self.states_of(rows))
+    }
+
+    fn states_of(&self, rows: &TokenRows<'_>) -> candle_core::Result<Vec<f32>> {
+        // Ids and segments are far below 2^32.
+        let narrow = |cells: &[i64]| cells.iter().map(|&cell| cell as u32).collect::<Vec<_>>();
+        let tensor = |cells: Vec<u32>| {
+            let count = cells.len();
+            Tensor::from_vec(cells, count, &CandleDevice::Cpu)
+        };
+        let ids = narrow(rows.ids);
+        let tokens = Tokens {
+            positions: tensor(self.positions.of(&ids, rows.width))?,
+            ids: tensor(ids)?,
+            segments: tensor(narrow(rows.segments))?,
+            counts: rows.tokens.into(),
+            width: rows.width,
+        };
+        self.bert.forward(&tokens)?.flatten_all()?.to_vec1::<f32>()
     }
 }
 
@@ -78,20 +99,4 @@ fn start_pool(threads: usize) -> Result<ThreadPool, LoadError> {
         .thread_name(|index| format!("aktis-candle-{index}"))
         .build()
         .map_err(|source| LoadError::Threads { threads, source })
-}
-
-fn token_states(bert: &Bert, rows: &TokenRows<'_>) -> candle_core::Result<Vec<f32>> {
-    let tensor = |cells: &[i64]| {
-        // Ids and segments are far below 2^32.
-        let cells: Vec<u32> = cells.iter().map(|&cell| cell as u32).collect();
-        let count = cells.len();
-        Tensor::from_vec(cells, count, &CandleDevice::Cpu)
-    };
-    let tokens = Tokens {
-        ids: tensor(rows.ids)?,
-        segments: tensor(rows.segments)?,
-        counts: rows.tokens.into(),
-        width: rows.width,
-    };
-    bert.forward(&tokens)?.flatten_all()?.to_vec1::<f32>()
 }

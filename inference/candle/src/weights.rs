@@ -7,7 +7,10 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use crate::error::LoadError;
 
-/// Tensors in `f32`, by their name without the `bert.` that some checkpoints put in front.
+/// What stands before the names of the encoder in checkpoints that have a head, too.
+const PREFIXES: [&str; 2] = ["bert.", "roberta."];
+
+/// Tensors in `f32`, by their name without what some checkpoints put in front.
 pub(crate) struct Weights(HashMap<String, Tensor>);
 
 impl Weights {
@@ -25,9 +28,8 @@ impl Weights {
                 }
             })?;
         let strip = |name: String| {
-            name.strip_prefix("bert.")
-                .map(str::to_owned)
-                .unwrap_or(name)
+            let short = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix));
+            short.map(str::to_owned).unwrap_or(name)
         };
         Ok(Self(
             tensors
@@ -41,7 +43,7 @@ impl Weights {
     pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let Some(tensor) = self.0.get(name) else {
             candle_core::bail!(
-                "it has no tensor `{name}`, so it is not a BERT encoder of this configuration"
+                "it has no tensor `{name}`, so it is not the encoder that config.json describes"
             );
         };
         if tensor.dims() != shape {

@@ -1,6 +1,6 @@
 //! The head of a sequence classifier, for backends that give the states of tokens: `W2 tanh(W1 x + b1) + b2` of a text's first state.
 //!
-//! BERT calls `W1` its pooler.
+//! BERT calls `W1` its pooler, and RoBERTa's head has both.
 
 use std::path::Path;
 
@@ -10,9 +10,10 @@ use safetensors::tensor::{Dtype, TensorView};
 use crate::error::LoadError;
 
 /// Names of the two layers, with and without what checkpoints put before those of the encoder.
-const LAYERS: [[&str; 2]; 2] = [
+const LAYERS: [[&str; 2]; 3] = [
     ["bert.pooler.dense", "classifier"],
     ["pooler.dense", "classifier"],
+    ["classifier.dense", "classifier.out_proj"],
 ];
 
 /// The two layers.
@@ -51,7 +52,7 @@ impl ClassifierHead {
         });
         let [dense, out] = layers.ok_or_else(|| {
             format!(
-                "it has no head of a BERT, {:?}; use an ONNX graph with backend=\"onnx\"",
+                "it has no head of a BERT or RoBERTa, none of {:?}; use an ONNX graph with backend=\"onnx\"",
                 LAYERS
             )
         })?;

@@ -14,17 +14,9 @@ import pytest
 
 FOLDER = pathlib.Path(__file__).parent / "text_models"
 REFERENCE = json.loads((FOLDER / "reference.json").read_text())
-#: Runs a BERT, and no RoBERTa.
 CANDLE = pathlib.Path(aktis.models.__file__).parents[1] / "native" / "libaktis_candle.so"
 NEEDS_CANDLE = pytest.mark.skipif(not CANDLE.is_file(), reason="needs `make candle`")
 BACKENDS = ["onnx", pytest.param("candle", marks=NEEDS_CANDLE)]
-RUNS_OF = {
-    kind: [(bert, "onnx"), pytest.param(bert, "candle", marks=NEEDS_CANDLE), (roberta, "onnx")]
-    for kind, bert, roberta in [
-        ("classifiers", "bert_moods", "roberta_topics"),
-        ("rerankers", "bert_reranker", "roberta_reranker"),
-    ]
-}
 
 
 def made(kind, folder, **options):
@@ -50,7 +42,8 @@ def classified(name, **options):
     return ds, [None if answer is None else told[answer] for answer in answers]
 
 
-@pytest.mark.parametrize(("name", "backend"), RUNS_OF["classifiers"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["bert_moods", "roberta_topics"])
 def test_labels_and_scores_are_those_of_the_pipeline_of_transformers(name, backend):
     ds, expected = classified(name, backend=backend, top_k=None)
     assert ds.schema().names == ["id", "text", "label", "score"], "known without running"
@@ -82,7 +75,8 @@ def pairs_of(name):
     return [*rows, {"id": len(rows), "query": None, "text": "x"}, {"id": len(rows) + 1, "query": "x", "text": None}]
 
 
-@pytest.mark.parametrize(("name", "backend"), RUNS_OF["rerankers"])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["bert_reranker", "roberta_reranker", "xlm_roberta_reranker"])
 def test_scores_of_pairs_are_those_of_a_cross_encoder_of_sentence_transformers(name, backend):
     model = aktis.models.Reranker(FOLDER / name, backend=backend, replicas=2, token_budget=96)
     rows = rows_of(aktis.data.from_items(pairs_of(name)).map_batches(model))
@@ -151,6 +145,21 @@ def test_rows_that_are_no_texts_are_put_aside():
     assert all("string column" in row["message"] for row in ds.dead_letters().take_all())
 
 
+def matches_sentence_transformers(name, answers, folder=None, **options):
+    texts, numbers = texts_of(name)
+    model = aktis.models.TextEmbedder(folder or FOLDER / name, replicas=2, token_budget=128, **options)
+    ds = aktis.data.from_items([{"id": i, "text": text} for i, text in enumerate(texts)]).map_batches(model)
+    for row, number in zip(rows_of(ds), numbers, strict=True):
+        if number is None:
+            assert row["embedding"] is None
+            continue
+        expected = numpy.array(REFERENCE[name][answers][number])
+        assert row["embedding"].shape == expected.shape
+        # Both have length 1.
+        assert row["embedding"] @ expected >= 0.9999
+        numpy.testing.assert_allclose(row["embedding"], expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("options", "answers"),
@@ -164,20 +173,24 @@ def test_rows_that_are_no_texts_are_put_aside():
     ids=["as the folder says", "mean", "last", "prompt", "dimensions"],
 )
 def test_vectors_are_those_of_sentence_transformers(options, answers, backend):
-    texts, numbers = texts_of("bert_sentences")
-    model = aktis.models.TextEmbedder(
-        FOLDER / "bert_sentences", backend=backend, replicas=2, token_budget=128, **options
-    )
-    ds = aktis.data.from_items([{"id": i, "text": text} for i, text in enumerate(texts)]).map_batches(model)
-    for row, number in zip(rows_of(ds), numbers, strict=True):
-        if number is None:
-            assert row["embedding"] is None
-            continue
-        expected = numpy.array(REFERENCE["bert_sentences"][answers][number])
-        assert row["embedding"].shape == expected.shape
-        # Both have length 1.
-        assert row["embedding"] @ expected >= 0.9999
-        numpy.testing.assert_allclose(row["embedding"], expected, atol=1e-4)
+    matches_sentence_transformers("bert_sentences", answers, backend=backend, **options)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["xlm_roberta_sentences"])
+def test_vectors_of_other_families_are_those_of_sentence_transformers(name, backend):
+    """With the literal text of padding in one of the texts, which is not counted as a position."""
+    matches_sentence_transformers(name, "mean", pooling="mean", backend=backend)
+
+
+@NEEDS_CANDLE
+def test_camembert_is_a_roberta_and_other_families_are_refused(tmp_path):
+    camembert = changed(tmp_path / "camembert", "xlm_roberta_sentences", model_type="camembert", pad_token_id=None)
+    matches_sentence_transformers("xlm_roberta_sentences", "cls", folder=camembert, backend="candle")
+    other = changed(tmp_path / "other", "xlm_roberta_sentences", model_type="xlm-roberta-xl")
+    ds = aktis.data.from_items([{"text": "x"}])
+    with pytest.raises(Exception, match=r"model_type `xlm-roberta-xl` is not supported .*backend=.?\"onnx"):
+        ds.map_batches(aktis.models.TextEmbedder(other, backend="candle")).take_all()
 
 
 def test_pooling_and_dimensions_that_a_model_has_not_are_told(tmp_path):

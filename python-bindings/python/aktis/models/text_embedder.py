@@ -29,8 +29,8 @@ class TextEmbedder(TextModel):
         column: The column with the texts.
         output_column: The column that is added.
         backend: ``"onnx"`` runs ``model.onnx`` on ONNX Runtime (``pip install onnxruntime``), ``"candle"`` runs
-            ``model.safetensors`` with a part of Aktis that ``make candle`` builds, ``"auto"`` takes the first if both its
-            parts are there.
+            ``model.safetensors`` of a BERT or RoBERTa with a part of Aktis that ``make candle`` builds, ``"auto"`` takes the first if
+            both its parts are there.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         max_tokens: Longer texts are cut to this many tokens; by default what the model folder says.
         token_budget: Most tokens of one model batch, padding included; by default 512 on a CPU and 32768 on a GPU. A batch that finds

@@ -67,6 +67,18 @@ def byte_pairs():
     return transformers.RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=LONGEST), len(vocabulary)
 
 
+def unigrams():
+    """The tokenizer of an XLM-RoBERTa. It tells the texts of a pair apart, which the model is not to see."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces = ["▁", *LETTERS, "▁of", "▁light", "tax", "ing"]
+    vocabulary = [(token, 0.0) for token in special] + [(piece, -float(len(LETTERS) - len(piece))) for piece in pieces]
+    tokenizer = transformers.XLMRobertaTokenizerFast(vocab=vocabulary, model_max_length=LONGEST)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return tokenizer, len(vocabulary)
+
+
 def sizes(vocab_size, positions, **settings):
     return {
         "vocab_size": vocab_size, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32,
@@ -86,6 +98,14 @@ def roberta(**settings):
         **sizes(vocab_size, 66, type_vocab_size=1, bos_token_id=0, pad_token_id=1, eos_token_id=2, **settings)
     )
     return tokenizer, transformers.RobertaForSequenceClassification(config)
+
+
+def xlm_roberta(kind=transformers.XLMRobertaForSequenceClassification, **settings):
+    tokenizer, vocab_size = unigrams()
+    config = transformers.XLMRobertaConfig(
+        **sizes(vocab_size, 66, type_vocab_size=2, bos_token_id=0, pad_token_id=1, eos_token_id=2, **settings)
+    )
+    return tokenizer, kind(config)
 
 
 class Graph(torch.nn.Module):
@@ -138,7 +158,7 @@ def scores(name, made):
     return {"pairs": PAIRS, "answers": [float(encoder.predict([pair])[0]) for pair in PAIRS]}
 
 
-def vectors(name, tokenizer, model):
+def vectors(name, tokenizer, model, texts=TEXTS):
     """Of a sentence embedder that pools by the first token, and of others made of the same weights."""
     folder = save(name, tokenizer, model, output="last_hidden_state")
     transformer = st_models.Transformer(str(folder))
@@ -149,12 +169,12 @@ def vectors(name, tokenizer, model):
         encoder = sentence_transformers.SentenceTransformer(
             modules=[transformer, pooling], device="cpu", truncate_dim=dimensions
         )
-        return [encoder.encode(text, prompt=prompt, normalize_embeddings=True).tolist() for text in TEXTS]
+        return [encoder.encode(text, prompt=prompt, normalize_embeddings=True).tolist() for text in texts]
 
     (folder / "1_Pooling").mkdir(exist_ok=True)
     st_models.Pooling(width, pooling_mode="cls").save(str(folder / "1_Pooling"))
     return {
-        "texts": TEXTS,
+        "texts": texts,
         "cls": encoded("cls"),
         "mean": encoded("mean"),
         "last": encoded("lasttoken"),
@@ -174,6 +194,12 @@ def main():
         "bert_sentences": vectors("bert_sentences", *bert(kind=transformers.BertModel)),
         "bert_reranker": scores("bert_reranker", bert(num_labels=1)),
         "roberta_reranker": scores("roberta_reranker", roberta(num_labels=1)),
+        "xlm_roberta_sentences": vectors(
+            "xlm_roberta_sentences",
+            *xlm_roberta(kind=transformers.XLMRobertaModel),
+            texts=[*TEXTS, "a <pad> of light"],
+        ),
+        "xlm_roberta_reranker": scores("xlm_roberta_reranker", xlm_roberta(num_labels=1)),
     }
     (HERE / "reference.json").write_text(json.dumps(reference, indent=1, ensure_ascii=False) + "\n")
 
