@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Head, TextEmbedderConfig};
 use crate::embedder::TextEmbedder;
 use crate::error::LoadError;
-use crate::model_folder::{ModelConfig, ModelFolder};
+use crate::model_folder::ModelConfig;
 use crate::stream::{BucketingEmbedder, StreamOptions};
 use crate::tokenize::LEAST_OF_PAIRS;
 
@@ -112,7 +112,7 @@ enum Kind {
 impl TextClassifierSpec {
     /// How texts get labels, from the model folder, without loading the model.
     pub fn scoring(&self) -> Result<Scoring, LoadError> {
-        let folder = ModelFolder::open(&self.model.model_dir)?;
+        let folder = self.model.folder()?;
         let labels = folder.labels()?;
         let field = |name: &str, kind: DataType| Arc::new(Field::new(name, kind, true));
         let names = [&self.stream.output_column, &self.score_column];
@@ -145,7 +145,7 @@ impl TextClassifierSpec {
 impl RerankerSpec {
     /// How pairs get scores, from the model folder, without loading the model.
     pub fn scoring(&self) -> Result<Scoring, LoadError> {
-        let folder = ModelFolder::open(&self.model.model_dir)?;
+        let folder = self.model.folder()?;
         let labels = folder.labels()?;
         let refused = |reason| LoadError::Labels {
             path: folder.config_path(),

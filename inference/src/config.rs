@@ -34,6 +34,9 @@ pub struct TextEmbedderConfig {
     /// What runs the model.
     #[serde(default)]
     pub backend: Backend,
+    /// The ONNX graph, a path from the folder. `None`: `model.onnx` or `onnx/model.onnx`.
+    #[serde(default)]
+    pub onnx_file: Option<PathBuf>,
     /// Where it runs.
     #[serde(default)]
     pub device: Device,
@@ -91,6 +94,7 @@ impl TextEmbedderConfig {
         Self {
             model_dir: model_dir.into(),
             backend: Backend::Auto,
+            onnx_file: None,
             device: Device::Auto,
             max_tokens: None,
             token_budget: None,
@@ -105,6 +109,11 @@ impl TextEmbedderConfig {
             onnxruntime_path: None,
             candle_path: None,
         }
+    }
+
+    /// The model folder.
+    pub(crate) fn folder(&self) -> Result<ModelFolder, LoadError> {
+        ModelFolder::open_with(&self.model_dir, self.onnx_file.as_deref())
     }
 
     /// Length of what comes out for a text.

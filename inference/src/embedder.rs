@@ -62,7 +62,7 @@ impl TextEmbedder {
     /// Opens the model folder, loads tokenizer and model, and runs the model once, so that a model that cannot compute
     /// is found here and not in the middle of a job.
     pub fn load(config: TextEmbedderConfig) -> Result<Self, LoadError> {
-        let folder = ModelFolder::open(&config.model_dir)?;
+        let folder = config.folder()?;
         let max_tokens = folder.max_tokens(config.max_tokens)?;
         let tokenizer = TextTokenizer::from_file(&folder.tokenizer_path(), max_tokens)?
             .with_prompt(config.prompt.as_deref())
@@ -300,11 +300,9 @@ fn load_encoders(
         Backend::Candle => load_candle(config, folder),
         Backend::Auto => {
             let has_library = onnx_library::find(config.onnxruntime_path.as_deref());
-            match (
-                folder.graph().is_some(),
-                has_library,
-                folder.weights().is_some(),
-            ) {
+            // A graph that was named is meant, whatever else is there.
+            let has_weights = folder.weights().is_some() && config.onnx_file.is_none();
+            match (folder.graph().is_some(), has_library, has_weights) {
                 (true, Ok(_), _) | (true, Err(_), false) => load_onnx(config, folder),
                 // A library that was named and is not there is a mistake, not a wish for candle.
                 (true, Err(error @ LoadError::RuntimePathIsNoFile { .. }), true) => Err(error),

@@ -99,6 +99,22 @@ pub enum LoadError {
         /// What it asks for.
         mode: String,
     },
+    /// Images cannot be prepared as the folder says.
+    #[error("prepare images as `{path}` says: {reason}")]
+    ImageProcessor {
+        /// The file, or the folder where there is none.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The graph is valid, but it does not make vectors of images.
+    #[error("use the ONNX graph `{path}` as an encoder of images: {reason}")]
+    ImageEncoder {
+        /// The graph.
+        path: PathBuf,
+        /// What is wrong with its inputs or outputs.
+        reason: String,
+    },
     /// The configuration is not that of a classifier.
     #[error("read the labels of `{path}`: {reason}")]
     Labels {

@@ -1,4 +1,4 @@
-//! Native model actors: text embedders, classifiers, rerankers and ONNX graphs in Rust, with no Python on the data path.
+//! Native model actors: embedders of texts and images, classifiers, rerankers and ONNX graphs in Rust, with no Python on the data path.
 //!
 //! Owns: model folders, tokenising, batches, the two model backends. Does not own: where batches come from and go to
 //! (`aktis-data`), which process runs a model and on which GPU (`aktis-raylet`), calls of the GPU's driver (`aktis-cuda`).
@@ -16,7 +16,7 @@
 //! ```
 //!
 //! `classifier` reads what comes out of the stream as labels or scores, where a model has a head for that ([`Head`]).
-//! `onnx_model` runs any ONNX graph over columns, through the same sessions ([`encoder::onnx_session`]).
+//! `onnx_model` runs any ONNX graph over columns, through the same sessions ([`encoder::onnx_session`]); `image_embedder` prepares pixels before one.
 //!
 //! Invariants, where they are kept, and who tests them:
 //!
@@ -40,6 +40,7 @@ pub mod embedder;
 pub mod embedding_array;
 pub mod encoder;
 pub mod error;
+pub mod image_embedder;
 pub mod memory;
 pub mod model_folder;
 pub mod onnx_model;
@@ -56,6 +57,7 @@ pub use crate::config::{Backend, Device, Head, Pooling, TextEmbedderConfig};
 pub use crate::embedder::TextEmbedder;
 pub use crate::embedding_array::embedding_type;
 pub use crate::error::{EmbedError, LoadError, explain};
+pub use crate::image_embedder::ImageEmbedderSpec;
 pub use crate::memory::says_out_of_memory;
 pub use crate::onnx_model::{OnnxModel, OnnxModelSpec, PendingRun, RunError};
 pub use crate::spec::{ModelSpec, TextEmbedderSpec};

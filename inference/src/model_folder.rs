@@ -201,6 +201,11 @@ impl TokenizerConfig {
 impl ModelFolder {
     /// Looks into `path`, and names everything that is missing at once.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
+        Self::open_with(path, None)
+    }
+
+    /// The same, with `graph` as the ONNX graph: a path from the folder.
+    pub fn open_with(path: &Path, graph: Option<&Path>) -> Result<Self, LoadError> {
         if !path.is_dir() {
             let found = if path.exists() {
                 "it is a file"
@@ -212,10 +217,13 @@ impl ModelFolder {
                 found,
             });
         }
-        let graph = GRAPHS
-            .iter()
-            .map(|name| path.join(name))
-            .find(|file| file.is_file());
+        let graph = match graph {
+            Some(named) => Some(named_graph(path, named)?),
+            None => GRAPHS
+                .iter()
+                .map(|name| path.join(name))
+                .find(|file| file.is_file()),
+        };
         let weights = Some(path.join(WEIGHTS)).filter(|file| file.is_file());
         let mut missing: Vec<&'static str> = [CONFIG, TOKENIZER]
             .into_iter()
@@ -328,6 +336,18 @@ impl ModelFolder {
     }
 }
 
+/// The graph that is named, a path from the folder.
+pub(crate) fn named_graph(folder: &Path, graph: &Path) -> Result<PathBuf, LoadError> {
+    let file = folder.join(graph);
+    match file.is_file() {
+        true => Ok(file),
+        false => Err(LoadError::NoGraph {
+            path: file,
+            found: "onnx_file= names it, and there is no such file",
+        }),
+    }
+}
+
 /// The start and end tokens, and one of the text.
 const MIN_MAX_TOKENS: usize = 3;
 
@@ -353,13 +373,22 @@ fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
             fields.insert(name.to_owned(), value);
         }
     }
-    from_fields(&fields).map_err(|source| LoadError::ParseConfig {
-        path: path.to_owned(),
-        source: named(&fields, source, |rest| from_fields::<T>(rest).err()),
-    })
+    parse_fields(path, &fields)
 }
 
-type Fields = serde_json::Map<String, serde_json::Value>;
+/// The fields of a JSON file.
+pub(crate) type Fields = serde_json::Map<String, serde_json::Value>;
+
+/// What the fields of the file at `path` say; an error names the one at fault.
+pub(crate) fn parse_fields<T: DeserializeOwned>(
+    path: &Path,
+    fields: &Fields,
+) -> Result<T, LoadError> {
+    from_fields(fields).map_err(|source| LoadError::ParseConfig {
+        path: path.to_owned(),
+        source: named(fields, source, |rest| from_fields::<T>(rest).err()),
+    })
+}
 
 fn from_fields<T: DeserializeOwned>(fields: &Fields) -> serde_json::Result<T> {
     serde_json::from_value(fields.clone().into())

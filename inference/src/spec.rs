@@ -8,7 +8,7 @@ use crate::config::TextEmbedderConfig;
 use crate::embedder::TextEmbedder;
 use crate::embedding_array::schema_with_embeddings;
 use crate::error::{EmbedError, LoadError};
-use crate::model_folder::ModelFolder;
+use crate::image_embedder::ImageEmbedderSpec;
 use crate::onnx_model::OnnxModelSpec;
 use crate::stream::{BucketingEmbedder, StreamOptions};
 
@@ -24,6 +24,8 @@ pub enum ModelSpec {
     TextClassifier(TextClassifierSpec),
     /// Pairs of texts to scores.
     Reranker(RerankerSpec),
+    /// Images to vectors.
+    ImageEmbedder(ImageEmbedderSpec),
 }
 
 impl ModelSpec {
@@ -71,7 +73,7 @@ impl TextEmbedderSpec {
 
     /// Length of the vectors, from the model folder, without loading the model: for planning.
     pub fn dim(&self) -> Result<usize, LoadError> {
-        let folder = ModelFolder::open(&self.embedder.model_dir)?;
+        let folder = self.embedder.folder()?;
         self.embedder.width(&folder)
     }
 

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use arrow::datatypes::{ArrowPrimitiveType, Float16Type};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -109,16 +110,31 @@ fn numbers(tensors: &SafeTensors<'_>, name: &str, shape: &[usize]) -> Result<Vec
     let tensor: TensorView<'_> = tensors
         .tensor(name)
         .map_err(|_| format!("it has no tensor `{name}`"))?;
-    if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-        return Err(format!(
-            "its tensor `{name}` is {:?} of shape {:?}, and F32 of shape {shape:?} is needed",
+    let unfit = || {
+        format!(
+            "its tensor `{name}` is {:?} of shape {:?}, and F32, F16 or BF16 of shape {shape:?} is needed",
             tensor.dtype(),
             tensor.shape()
-        ));
+        )
+    };
+    if tensor.shape() != shape {
+        return Err(unfit());
     }
-    let (cells, _) = tensor.data().as_chunks();
-    Ok(cells
-        .iter()
-        .map(|&bytes| f32::from_le_bytes(bytes))
-        .collect())
+    let (words, _) = tensor.data().as_chunks::<4>();
+    let (halves, _) = tensor.data().as_chunks::<2>();
+    Ok(match tensor.dtype() {
+        Dtype::F32 => words.iter().map(|&cell| f32::from_le_bytes(cell)).collect(),
+        Dtype::F16 => {
+            let cells = halves.iter().map(|&cell| Half::from_le_bytes(cell).to_f32());
+            cells.collect()
+        }
+        // The upper half of a float32.
+        Dtype::BF16 => {
+            let cells = halves.iter().map(|&[low, high]| [0, 0, low, high]);
+            cells.map(f32::from_le_bytes).collect()
+        }
+        _ => return Err(unfit()),
+    })
 }
+
+type Half = <Float16Type as ArrowPrimitiveType>::Native;

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use arrow::datatypes::{ArrowPrimitiveType, Float16Type};
 use ort::session::{Session, SessionInputValue};
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::onnx_session::SessionOptions;
 use super::{Encoder, onnx_session};
@@ -50,7 +51,17 @@ enum InputKind {
 struct Output {
     name: String,
     kind: OutputKind,
+    numbers: Numbers,
 }
+
+/// What an output is made of. Pooling is in float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    Float32,
+    Float16,
+}
+
+type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OutputKind {
@@ -126,7 +137,7 @@ fn read_output(outputs: &[Outlet], options: &OnnxOptions) -> Result<Output, Stri
     });
     candidates.into_iter().next().ok_or_else(|| {
         format!(
-            "none of its outputs {:?} is a float32 tensor of shape {}",
+            "none of its outputs {:?} is a float32 or float16 tensor of shape {}",
             outputs.iter().map(Outlet::name).collect::<Vec<_>>(),
             match head {
                 Head::Vector if must_pool =>
@@ -139,13 +150,13 @@ fn read_output(outputs: &[Outlet], options: &OnnxOptions) -> Result<Output, Stri
 }
 
 fn classify(output: &Outlet, dim: usize) -> Option<Output> {
-    let ValueType::Tensor {
-        ty: TensorElementType::Float32,
-        shape,
-        ..
-    } = output.dtype()
-    else {
+    let ValueType::Tensor { ty, shape, .. } = output.dtype() else {
         return None;
+    };
+    let numbers = match ty {
+        TensorElementType::Float32 => Numbers::Float32,
+        TensorElementType::Float16 => Numbers::Float16,
+        _ => return None,
     };
     let last = *shape.last()?;
     if last >= 0 && last as usize != dim {
@@ -159,6 +170,7 @@ fn classify(output: &Outlet, dim: usize) -> Option<Output> {
     Some(Output {
         name: output.name().to_owned(),
         kind,
+        numbers,
     })
 }
 
@@ -187,15 +199,11 @@ impl Encoder for OnnxEncoder {
         let output = outputs
             .get(&self.output.name)
             .expect("the session has this output, as checked at load");
-        let (shape, data) = output.try_extract_tensor::<f32>().map_err(fail)?;
+        let (found, data) = numbers(output, self.output.numbers).map_err(fail)?;
         let expected = match self.output.kind {
             OutputKind::TokenStates => vec![batch.rows(), batch.width(), self.dim],
             OutputKind::Pooled => vec![batch.rows(), self.dim],
         };
-        let found: Vec<usize> = shape
-            .iter()
-            .map(|&size| usize::try_from(size).unwrap_or(0))
-            .collect();
         if found != expected {
             return Err(EncodeError::Shape {
                 backend: NAME,
@@ -204,11 +212,27 @@ impl Encoder for OnnxEncoder {
             });
         }
         match self.output.kind {
-            OutputKind::TokenStates => pool(self.pooling, data, batch, self.dim, pooled),
-            OutputKind::Pooled => pooled.copy_from_slice(data),
+            OutputKind::TokenStates => pool(self.pooling, &data, batch, self.dim, pooled),
+            OutputKind::Pooled => pooled.copy_from_slice(&data),
         }
         Ok(())
     }
+}
+
+/// The shape and the numbers of an output; those of float32 are read in place.
+fn numbers(output: &DynValue, kind: Numbers) -> ort::Result<(Vec<usize>, Cow<'_, [f32]>)> {
+    let (shape, numbers) = match kind {
+        Numbers::Float32 => {
+            let (shape, numbers) = output.try_extract_tensor::<f32>()?;
+            (shape, Cow::Borrowed(numbers))
+        }
+        Numbers::Float16 => {
+            let (shape, numbers) = output.try_extract_tensor::<Half>()?;
+            (shape, numbers.iter().map(|half| half.to_f32()).collect())
+        }
+    };
+    let shape = shape.iter().map(|&size| usize::try_from(size).unwrap_or(0));
+    Ok((shape.collect(), numbers))
 }
 
 type NamedValues<'batch> = Vec<(Cow<'static, str>, SessionInputValue<'batch>)>;

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 
 /// A type of numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Element {
+pub(crate) enum Element {
     /// `float`.
     Float32,
     /// `uint8`.

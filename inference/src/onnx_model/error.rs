@@ -34,6 +34,18 @@ pub enum RunError {
         /// What to do.
         fix: &'static str,
     },
+    /// A column is not one of images.
+    #[error(
+        "read the column `{column}` as images: it has {found}, and uint8 tensors of height, width and channels are needed{fix}"
+    )]
+    Images {
+        /// The column.
+        column: String,
+        /// What it has.
+        found: String,
+        /// What to do.
+        fix: &'static str,
+    },
     /// ONNX Runtime failed.
     #[error("run the graph on {rows} rows{}", shapes_text(.shapes))]
     Run {
@@ -79,7 +91,7 @@ impl RunError {
     /// Whether other rows may fare better: the model and its device work.
     pub fn is_of_rows(&self) -> bool {
         match self {
-            Self::ColumnMissing { .. } | Self::Unfit { .. } => true,
+            Self::ColumnMissing { .. } | Self::Unfit { .. } | Self::Images { .. } => true,
             Self::Run { source, .. } => {
                 let said = source.to_string();
                 let is_broken = ["CUDA failure", "CUDA error", "CUBLAS", "CUDNN"]

@@ -32,10 +32,32 @@ enum Shapes {
 }
 
 /// A column before it is held against an input.
-struct Found {
-    values: ArrayRef,
+pub(crate) struct Found {
+    /// All numbers.
+    pub(crate) values: ArrayRef,
     offsets: Vec<usize>,
     shapes: Shapes,
+}
+
+impl Found {
+    /// The shape of a row.
+    pub(crate) fn shape(&self, row: usize) -> &[usize] {
+        self.shapes.of(row)
+    }
+
+    /// Where the numbers of a row are.
+    pub(crate) fn range(&self, row: usize) -> Range<usize> {
+        self.offsets[row]..self.offsets[row + 1]
+    }
+}
+
+impl Shapes {
+    fn of(&self, row: usize) -> &[usize] {
+        match self {
+            Self::Same(shape) => shape,
+            Self::Each(rank, shapes) => &shapes[row * rank..(row + 1) * rank],
+        }
+    }
 }
 
 impl FedColumn {
@@ -152,10 +174,7 @@ impl FedColumn {
 
     /// The shape of a row.
     pub(super) fn shape(&self, row: usize) -> &[usize] {
-        match &self.shapes {
-            Shapes::Same(shape) => shape,
-            Shapes::Each(rank, shapes) => &shapes[row * rank..(row + 1) * rank],
-        }
+        self.shapes.of(row)
     }
 
     /// Whether rows may have different shapes.
@@ -170,7 +189,7 @@ impl FedColumn {
 }
 
 /// The numbers of a column and the shapes of its rows; in words what it has, if no tensors can be made of it.
-fn read(field: &Field, array: &ArrayRef) -> Result<Found, String> {
+pub(crate) fn read(field: &Field, array: &ArrayRef) -> Result<Found, String> {
     let Some(tensor) = TensorType::of(field) else {
         return read_plain(array);
     };
@@ -319,7 +338,7 @@ fn is_numbers(kind: &DataType) -> bool {
 }
 
 /// A type for people, in the words of numpy.
-fn name_of(kind: &DataType) -> String {
+pub(crate) fn name_of(kind: &DataType) -> String {
     match item(kind) {
         Some(item) => format!("list of {}", name_of(item.data_type())),
         None => match kind {
@@ -330,7 +349,7 @@ fn name_of(kind: &DataType) -> String {
     }
 }
 
-pub(super) fn shape_text(shape: &[usize]) -> String {
+pub(crate) fn shape_text(shape: &[usize]) -> String {
     let sizes: Vec<String> = shape.iter().map(usize::to_string).collect();
     format!("[{}]", sizes.join(", "))
 }

@@ -15,25 +15,25 @@ const MOST_TEXT_BYTES: u64 = 1 << 20;
 
 /// What a graph takes and gives.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Interface {
-    pub(super) inputs: Vec<Port>,
-    pub(super) outputs: Vec<Port>,
+pub(crate) struct Interface {
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
     /// Files beside it with weights, by their paths from its folder.
     pub(super) weight_files: BTreeSet<PathBuf>,
 }
 
 /// An input or an output.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Port {
-    pub(super) name: String,
-    pub(super) kind: PortKind,
+pub(crate) struct Port {
+    pub(crate) name: String,
+    pub(crate) kind: PortKind,
     /// `None`: the file does not say.
-    pub(super) axes: Option<Vec<Axis>>,
+    pub(crate) axes: Option<Vec<Axis>>,
 }
 
 /// What goes through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PortKind {
+pub(crate) enum PortKind {
     Tensor(Element),
     /// In words: what no column has.
     Other(String),
@@ -47,7 +47,7 @@ impl Default for PortKind {
 
 /// The length of an axis.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Axis {
+pub(crate) enum Axis {
     Fixed(usize),
     /// Any; the same wherever the name is the same. The name may be empty.
     Dynamic(String),
@@ -55,7 +55,7 @@ pub(super) enum Axis {
 
 /// Why a file is no ONNX graph.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FileError {
+pub(crate) enum FileError {
     #[error("it cannot be read")]
     Read(#[source] io::Error),
     #[error("it ends in the middle: it has {bytes} bytes, and says that it has more")]
@@ -66,7 +66,7 @@ pub(super) enum FileError {
 
 impl Interface {
     /// Reads what stands before and between the weights.
-    pub(super) fn read(path: &Path) -> Result<Self, FileError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, FileError> {
         let file = File::open(path).map_err(FileError::Read)?;
         let bytes = file.metadata().map_err(FileError::Read)?.len();
         let mut walk = Walk {

@@ -7,10 +7,10 @@
 //! ```
 
 mod answer;
-mod element;
+pub(crate) mod element;
 mod error;
-mod feed;
-mod file;
+pub(crate) mod feed;
+pub(crate) mod file;
 mod plan;
 mod run;
 
@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::RunError;
 pub use self::plan::{GraphInput, GraphOutput, OnnxPlan};
 
-use self::run::Replica;
+pub(crate) use self::run::Replica;
 use crate::config::Device;
 use crate::encoder::onnx_session::SessionOptions;
 use crate::encoder::{onnx_library, onnx_session};
@@ -106,7 +106,19 @@ impl OnnxModelSpec {
 
     /// Loads the model and starts the threads.
     pub fn start(self) -> Result<OnnxModel, LoadError> {
-        let plan = Arc::new(self.plan()?);
+        let plan = self.plan()?;
+        self.start_with(plan, |mut replica| {
+            Box::new(move |batch| replica.run(batch))
+        })
+    }
+
+    /// Loads the model of this plan and starts the threads, of which each calls for every batch what `around` makes of its replica.
+    pub(crate) fn start_with(
+        self,
+        plan: OnnxPlan,
+        around: impl Fn(Replica) -> BatchCall,
+    ) -> Result<OnnxModel, LoadError> {
+        let plan = Arc::new(plan);
         let library = onnx_library::find(self.onnxruntime_path.as_deref())?;
         let device = onnx_session::resolved(self.device, &library)?;
         let placement = Placement {
@@ -128,11 +140,15 @@ impl OnnxModelSpec {
         };
         for index in 0..placement.replicas(device)? {
             let replica = Replica::new(onnx_session::open(&options)?, Arc::clone(&plan));
-            model.spawn(format!("aktis-onnx-{index}"), replica, Arc::clone(&waiting))?;
+            let name = format!("aktis-onnx-{index}");
+            model.spawn(name, around(replica), Arc::clone(&waiting))?;
         }
         Ok(model)
     }
 }
+
+/// What a thread does with a batch.
+pub(crate) type BatchCall = Box<dyn FnMut(&RecordBatch) -> Result<RecordBatch, RunError> + Send>;
 
 /// A loaded graph, with threads of its own. Batches of several calls compute side by side.
 pub struct OnnxModel {
@@ -161,12 +177,12 @@ impl OnnxModel {
     fn spawn(
         &mut self,
         name: String,
-        replica: Replica,
+        call: BatchCall,
         jobs: Arc<Mutex<Receiver<Job>>>,
     ) -> Result<(), LoadError> {
         let thread = std::thread::Builder::new()
             .name(name.clone())
-            .spawn(move || work(replica, &jobs))
+            .spawn(move || work(call, &jobs))
             .map_err(|source| LoadError::Thread {
                 name,
                 source: Box::new(source),
@@ -201,14 +217,14 @@ impl Drop for OnnxModel {
     }
 }
 
-fn work(mut replica: Replica, jobs: &Mutex<Receiver<Job>>) {
+fn work(mut call: BatchCall, jobs: &Mutex<Receiver<Job>>) {
     loop {
         // One waits for the next job, the others for the lock.
         let job = jobs.lock().recv();
         let Ok(Job { batch, answer }) = job else {
             return;
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| replica.run(&batch)))
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&batch)))
             .unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
         // Nobody may want it any more.
         let _ = answer.send(outcome);

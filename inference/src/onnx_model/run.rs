@@ -26,7 +26,7 @@ use crate::error::{BoxError, explain};
 use crate::memory::says_out_of_memory;
 
 /// A session, and what it is given.
-pub(super) struct Replica {
+pub(crate) struct Replica {
     session: Session,
     plan: Arc<OnnxPlan>,
     schema: SchemaRef,
@@ -55,7 +55,7 @@ impl Replica {
     }
 
     /// The outputs for all rows of a batch; those of a row without an input are null.
-    pub(super) fn run(&mut self, batch: &RecordBatch) -> Result<RecordBatch, RunError> {
+    pub(crate) fn run(&mut self, batch: &RecordBatch) -> Result<RecordBatch, RunError> {
         let plan = Arc::clone(&self.plan);
         let columns: Vec<FedColumn> = plan
             .inputs

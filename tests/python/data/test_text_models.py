@@ -124,7 +124,7 @@ def test_folders_and_columns_that_do_not_fit_are_told(tmp_path):
     with pytest.raises(ValueError, match="id2label has no label 1"):
         ds.map_batches(aktis.models.TextClassifier(gap))
     more = changed(tmp_path, "bert_moods", id2label={"0": "a", "1": "b", "2": "c", "3": "d"})
-    for backend, said in [("onnx", "one number for each label of config.json"), ("candle", "F32 of shape")]:
+    for backend, said in [("onnx", "one number for each label of config.json"), ("candle", "BF16 of shape")]:
         if backend == "onnx" or CANDLE.is_file():
             with pytest.raises(Exception, match=said):
                 ds.map_batches(made(aktis.models.TextClassifier, more, backend=backend)).take_all()
@@ -145,19 +145,22 @@ def test_rows_that_are_no_texts_are_put_aside():
     assert all("string column" in row["message"] for row in ds.dead_letters().take_all())
 
 
-def matches_sentence_transformers(name, answers, folder=None, **options):
+def embedded(name, answers, folder=None, **options):
+    """Vectors of length 1, and those that are right."""
     texts, numbers = texts_of(name)
     model = aktis.models.TextEmbedder(folder or FOLDER / name, replicas=2, token_budget=128, **options)
     ds = aktis.data.from_items([{"id": i, "text": text} for i, text in enumerate(texts)]).map_batches(model)
-    for row, number in zip(rows_of(ds), numbers, strict=True):
-        if number is None:
-            assert row["embedding"] is None
-            continue
-        expected = numpy.array(REFERENCE[name][answers][number])
-        assert row["embedding"].shape == expected.shape
-        # Both have length 1.
-        assert row["embedding"] @ expected >= 0.9999
-        numpy.testing.assert_allclose(row["embedding"], expected, atol=1e-4)
+    found = [row["embedding"] for row in rows_of(ds)]
+    assert [vector is None for vector in found] == [number is None for number in numbers]
+    expected = [REFERENCE[name][answers][number] for number in numbers if number is not None]
+    return numpy.array([vector for vector in found if vector is not None]), numpy.array(expected)
+
+
+def matches_sentence_transformers(name, answers, folder=None, **options):
+    found, expected = embedded(name, answers, folder, **options)
+    assert found.shape == expected.shape
+    assert (found * expected).sum(1).min() >= 0.9999
+    numpy.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -191,6 +194,60 @@ def test_camembert_is_a_roberta_and_other_families_are_refused(tmp_path):
     ds = aktis.data.from_items([{"text": "x"}])
     with pytest.raises(Exception, match=r"model_type `xlm-roberta-xl` is not supported .*backend=.?\"onnx"):
         ds.map_batches(aktis.models.TextEmbedder(other, backend="candle")).take_all()
+
+
+@pytest.mark.parametrize(("file", "least"), [("model_fp16.onnx", 0.9999), ("model_int8.onnx", 0.98)])
+def test_graphs_of_smaller_numbers_give_nearly_the_same_vectors(file, least):
+    found, expected = embedded("bert_sentences", "mean", onnx_file=f"onnx/{file}", pooling="mean")
+    assert (found * expected).sum(1).min() >= least
+    # It is not the graph in float32.
+    assert abs(found - expected).max() > 1e-5
+    numpy.testing.assert_allclose((found * found).sum(1), 1, atol=1e-5)
+
+
+def test_scores_of_a_graph_in_float16_are_nearly_the_same():
+    model = aktis.models.Reranker(FOLDER / "roberta_reranker", onnx_file="onnx/model_fp16.onnx", replicas=1)
+    rows = rows_of(aktis.data.from_items(pairs_of("roberta_reranker")).map_batches(model))
+    expected = REFERENCE["roberta_reranker"]["answers"]
+    numpy.testing.assert_allclose([row["score"] for row in rows[: len(expected)]], expected, atol=5e-3, rtol=0)
+
+
+def rounded(folder, name, kind):
+    """The model with weights of 16 bits."""
+    shutil.copytree(FOLDER / name, folder, dirs_exist_ok=True)
+    data = (folder / "model.safetensors").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    tensors, numbers, written = json.loads(data[8 : 8 + size]), data[8 + size :], b""
+    for tensor in tensors.values():
+        if "dtype" in tensor and tensor["dtype"] == "F32":
+            start, end = tensor["data_offsets"]
+            values = numpy.frombuffer(numbers[start:end], "<f4")
+            # Of bfloat16 the upper half of a float32.
+            short = values.astype("<f2") if kind == "F16" else (values.view("<u4") >> 16).astype("<u2")
+            tensor.update(dtype=kind, data_offsets=[len(written), len(written) + short.nbytes])
+            written += short.tobytes()
+    header = json.dumps(tensors).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + written)
+    return folder
+
+
+@NEEDS_CANDLE
+@pytest.mark.parametrize(("kind", "most"), [("F16", 5e-3), ("BF16", 5e-2)])
+def test_weights_of_16_bits_on_candle(tmp_path, kind, most):
+    model = aktis.models.Reranker(rounded(tmp_path, "bert_reranker", kind), backend="candle", replicas=1)
+    rows = rows_of(aktis.data.from_items(pairs_of("bert_reranker")).map_batches(model))
+    expected = numpy.array(REFERENCE["bert_reranker"]["answers"])
+    found = numpy.array([row["score"] for row in rows[: len(expected)]])
+    numpy.testing.assert_allclose(found, expected, atol=most, rtol=0)
+    assert abs(found - expected).max() > 1e-6, "they are not the weights in float32"
+
+
+def test_graph_that_is_named_and_is_not_there_is_told():
+    ds = aktis.data.from_items([{"text": "x"}])
+    with pytest.raises(ValueError, match=r"model_q4.onnx`: onnx_file= names it, and there is no such file"):
+        ds.map_batches(aktis.models.TextEmbedder(FOLDER / "bert_sentences", onnx_file="onnx/model_q4.onnx"))
+    with pytest.raises(ValueError, match="onnx_file='x' is for backend='onnx'"):
+        aktis.models.TextClassifier("m", onnx_file="x", backend="candle")
 
 
 def test_pooling_and_dimensions_that_a_model_has_not_are_told(tmp_path):

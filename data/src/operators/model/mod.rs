@@ -2,6 +2,7 @@
 
 mod classify;
 mod embed;
+mod image;
 mod onnx;
 
 use std::collections::VecDeque;
@@ -22,6 +23,7 @@ pub fn model_map(spec: ModelSpec, compute: Compute) -> Result<MapSpec, PlanError
         ModelSpec::OnnxModel(onnx) => onnx::step(onnx)?,
         ModelSpec::TextClassifier(classifier) => classify::classifier_step(classifier)?,
         ModelSpec::Reranker(reranker) => classify::reranker_step(reranker)?,
+        ModelSpec::ImageEmbedder(embedder) => image::step(embedder)?,
     };
     let added = step.added.iter().map(|field| field.name().clone());
     Ok(MapSpec {
@@ -47,6 +49,7 @@ pub fn model_files(spec: &ModelSpec) -> Result<Vec<std::path::PathBuf>, PlanErro
         ModelSpec::OnnxModel(onnx) => onnx::files(onnx),
         ModelSpec::TextClassifier(classifier) => Ok(vec![classifier.model.model_dir.clone()]),
         ModelSpec::Reranker(reranker) => Ok(vec![reranker.model.model_dir.clone()]),
+        ModelSpec::ImageEmbedder(embedder) => Ok(vec![embedder.model_dir.clone()]),
     }
 }
 
@@ -71,6 +74,7 @@ pub(crate) fn load(spec: &ModelSpec) -> Result<Box<dyn BatchFunction>, TaskFailu
         ModelSpec::Reranker(spec) => {
             Box::new(ModelCalls::of(classify::Classifier::load_reranker(spec)?))
         }
+        ModelSpec::ImageEmbedder(spec) => Box::new(ModelCalls::of(image::load(spec)?)),
     })
 }
 

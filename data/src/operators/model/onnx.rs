@@ -13,9 +13,9 @@ use crate::plan::Batching;
 
 const NAME: &str = "OnnxModel";
 /// Batches whose rows an input should have: several replicas work at once.
-const BATCHES_PER_INPUT: usize = 16;
+pub(super) const BATCHES_PER_INPUT: usize = 16;
 /// Rows that an input should have where the size of batches is to be found, as for functions.
-const INPUT_ROWS: usize = 4096;
+pub(super) const INPUT_ROWS: usize = 4096;
 /// Batches that wait for each replica: the next one is there when one is done.
 const AHEAD_PER_REPLICA: usize = 2;
 
@@ -59,14 +59,22 @@ pub(super) fn files(spec: &OnnxModelSpec) -> Result<Vec<PathBuf>, PlanError> {
 }
 
 /// A loaded graph.
-pub(super) struct Onnx(OnnxModel);
+pub(super) struct Onnx {
+    name: &'static str,
+    model: OnnxModel,
+}
 
 impl Onnx {
     pub(super) fn load(spec: OnnxModelSpec) -> Result<Self, TaskFailure> {
         let model = spec
             .start()
             .map_err(|error| failure(NAME, ErrorCode::InvalidArgument, &error))?;
-        Ok(Self(model))
+        Ok(Self::around(NAME, model))
+    }
+
+    /// That of the model that is called `name`.
+    pub(super) fn around(name: &'static str, model: OnnxModel) -> Self {
+        Self { name, model }
     }
 }
 
@@ -74,23 +82,25 @@ impl Model for Onnx {
     type Pending = PendingRun;
 
     fn calls_ahead(&self) -> usize {
-        AHEAD_PER_REPLICA * self.0.replicas()
+        AHEAD_PER_REPLICA * self.model.replicas()
     }
 
     fn submit(&self, batch: RecordBatch) -> Result<PendingRun, TaskFailure> {
-        Ok(self.0.submit(batch))
+        Ok(self.model.submit(batch))
     }
 
     fn wait(&self, pending: PendingRun) -> Result<RecordBatch, TaskFailure> {
-        pending.wait().map_err(|error| failed_call(&error))
+        pending
+            .wait()
+            .map_err(|error| failed_call(self.name, &error))
     }
 }
 
 /// Rows are guilty of what they are; a model that does not work ends the job, or it would lose them all.
-fn failed_call(error: &RunError) -> TaskFailure {
+fn failed_call(name: &str, error: &RunError) -> TaskFailure {
     let code = match error.is_of_rows() {
         true => ErrorCode::InvalidArgument,
         false => ErrorCode::Internal,
     };
-    failure(NAME, code, error)
+    failure(name, code, error)
 }

@@ -6,10 +6,11 @@
 'embedding'
 """
 
+from .image_embedder import ImageEmbedder
 from .onnx_model import OnnxModel
 from .onnxruntime_path import find_onnxruntime
 from .reranker import Reranker
 from .text_classifier import TextClassifier
 from .text_embedder import TextEmbedder
 
-__all__ = ["OnnxModel", "Reranker", "TextClassifier", "TextEmbedder", "find_onnxruntime"]
+__all__ = ["ImageEmbedder", "OnnxModel", "Reranker", "TextClassifier", "TextEmbedder", "find_onnxruntime"]

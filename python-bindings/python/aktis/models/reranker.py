@@ -26,6 +26,7 @@ class Reranker(TextModel):
         text_column: The column with the texts.
         output_column: The column that is added.
         backend: As for :class:`aktis.models.TextEmbedder`, as are the others.
+        onnx_file: The graph, a path from the folder; by default ``model.onnx`` or ``onnx/model.onnx``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         max_tokens: Longer pairs are cut to this many tokens; by default what the model folder says.
         token_budget: Most tokens of one model batch, padding included.
@@ -52,6 +53,7 @@ class Reranker(TextModel):
         text_column: str = "text",
         output_column: str = "score",
         backend: Backend = "auto",
+        onnx_file: str | None = None,
         device: str = "auto",
         max_tokens: int | None = None,
         token_budget: int | None = None,
@@ -66,6 +68,7 @@ class Reranker(TextModel):
         super().__init__(
             model_dir,
             backend=backend,
+            onnx_file=onnx_file,
             device=device,
             max_tokens=max_tokens,
             token_budget=token_budget,

@@ -28,6 +28,7 @@ class TextClassifier(TextModel):
         score_column: The column of scores that is added.
         top_k: How many labels each text gets; ``None``: all.
         backend: As for :class:`aktis.models.TextEmbedder`, as are the others.
+        onnx_file: The graph, a path from the folder; by default ``model.onnx`` or ``onnx/model.onnx``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         max_tokens: Longer texts are cut to this many tokens; by default what the model folder says.
         token_budget: Most tokens of one model batch, padding included.
@@ -55,6 +56,7 @@ class TextClassifier(TextModel):
         score_column: str = "score",
         top_k: int | None = 1,
         backend: Backend = "auto",
+        onnx_file: str | None = None,
         device: str = "auto",
         max_tokens: int | None = None,
         token_budget: int | None = None,
@@ -71,6 +73,7 @@ class TextClassifier(TextModel):
         super().__init__(
             model_dir,
             backend=backend,
+            onnx_file=onnx_file,
             device=device,
             max_tokens=max_tokens,
             token_budget=token_budget,

@@ -31,6 +31,7 @@ class TextEmbedder(TextModel):
         backend: ``"onnx"`` runs ``model.onnx`` on ONNX Runtime (``pip install onnxruntime``), ``"candle"`` runs
             ``model.safetensors`` of a BERT or RoBERTa with a part of Aktis that ``make candle`` builds, ``"auto"`` takes the first if
             both its parts are there.
+        onnx_file: The graph, a path from the folder, such as ``"onnx/model_quantized.onnx"``; by default ``model.onnx`` or ``onnx/model.onnx``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         max_tokens: Longer texts are cut to this many tokens; by default what the model folder says.
         token_budget: Most tokens of one model batch, padding included; by default 512 on a CPU and 32768 on a GPU. A batch that finds
@@ -67,6 +68,7 @@ class TextEmbedder(TextModel):
         column: str = "text",
         output_column: str = "embedding",
         backend: Backend = "auto",
+        onnx_file: str | None = None,
         device: str = "auto",
         max_tokens: int | None = None,
         token_budget: int | None = None,
@@ -87,6 +89,7 @@ class TextEmbedder(TextModel):
         super().__init__(
             model_dir,
             backend=backend,
+            onnx_file=onnx_file,
             device=device,
             max_tokens=max_tokens,
             token_budget=token_budget,

@@ -24,6 +24,7 @@ class TextModel:
         model_dir: str | os.PathLike[str],
         *,
         backend: Backend = "auto",
+        onnx_file: str | None = None,
         device: str = "auto",
         max_tokens: int | None = None,
         token_budget: int | None = None,
@@ -33,8 +34,11 @@ class TextModel:
     ) -> None:
         if backend not in ("auto", "onnx", "candle"):
             raise ValueError(f"backend must be 'auto', 'onnx' or 'candle', not {backend!r}")
+        if onnx_file is not None and backend == "candle":
+            raise ValueError(f"onnx_file={onnx_file!r} is for backend='onnx', and candle runs model.safetensors")
         self.model_dir = Path(model_dir)
         self.backend = backend
+        self.onnx_file = onnx_file
         self.device = device
         self.max_tokens = max_tokens
         self.token_budget = token_budget
@@ -62,6 +66,7 @@ class TextModel:
         return {
             "model_dir": str(self.model_dir.absolute()),
             "backend": self.backend,
+            "onnx_file": self.onnx_file,
             "device": self.device,
             "max_tokens": self.max_tokens,
             "token_budget": self.token_budget,

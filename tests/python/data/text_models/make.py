@@ -2,7 +2,7 @@
 # pyright: reportMissingImports=false
 """Makes the models of this folder, small ones with random weights, and what the reference libraries make of texts with them.
 
-    pip install torch transformers sentence-transformers onnx onnxscript && python tests/python/data/text_models/make.py
+    pip install torch transformers sentence-transformers onnx onnxruntime onnxscript && python tests/python/data/text_models/make.py
 
 ``reference.json`` has, of each model, texts and the answers of ``transformers`` (the pipeline ``text-classification``) or of
 ``sentence_transformers.CrossEncoder``. The tests need none of these packages.
@@ -12,10 +12,13 @@ import json
 import pathlib
 import string
 
+import onnx
 import sentence_transformers
 import tokenizers
 import torch
 import transformers
+from onnxruntime.quantization import quantize_dynamic
+from onnxruntime.transformers.float16 import convert_float_to_float16
 from sentence_transformers import models as st_models
 from tokenizers import models, normalizers, pre_tokenizers, processors
 
@@ -146,6 +149,15 @@ def save(name, tokenizer, model, output="logits"):
     return folder
 
 
+def smaller(folder, int8=True):
+    """The graph again in float16, its output as well, and with whole numbers of 8 bits for weights, as folders of others have them."""
+    (folder / "onnx").mkdir(exist_ok=True)
+    half = convert_float_to_float16(onnx.load(folder / "model.onnx"), keep_io_types=False)
+    onnx.save(half, folder / "onnx" / "model_fp16.onnx")
+    if int8:
+        quantize_dynamic(folder / "model.onnx", folder / "onnx" / "model_int8.onnx", per_channel=True)
+
+
 def labels(name, made):
     folder = save(name, *made)
     pipeline = transformers.pipeline("text-classification", model=str(folder), tokenizer=str(folder), truncation=True)
@@ -201,6 +213,8 @@ def main():
         ),
         "xlm_roberta_reranker": scores("xlm_roberta_reranker", xlm_roberta(num_labels=1)),
     }
+    smaller(HERE / "bert_sentences")
+    smaller(HERE / "roberta_reranker", int8=False)
     (HERE / "reference.json").write_text(json.dumps(reference, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -218,6 +218,7 @@ def datasets() -> None:
     ds.map_batches(aktis.models.TextEmbedder("folder"), concurrency=2)
     ds.map_batches(aktis.models.TextClassifier("folder", top_k=None), concurrency=2)
     ds.map_batches(aktis.models.Reranker("folder", query_column="q"), concurrency=2)
+    ds.map_batches(aktis.models.ImageEmbedder("folder", pooling="mean", batch_size="auto"), concurrency=2)
     ds.map_batches(aktis.models.OnnxModel("file.onnx", inputs={"x": "a"}, outputs=["y"], batch_size="auto"), num_gpus=1)
     ds.map_batches(in_parts, token_budget=4096, tokens="n", window_rows=100, byte_budget=1 << 20)
     ds.map_batches(in_parts, tokens=lambda batch: [len(text) for text in batch["text"]], token_budget=10)

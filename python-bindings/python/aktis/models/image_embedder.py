@@ -1,0 +1,139 @@
+"""The image embedder, as `Dataset.map_batches` takes it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from .onnxruntime_path import find_onnxruntime
+
+ImagePooling = Literal["cls", "mean"]
+
+
+class ImageEmbedder:
+    """Turns a column of images into a column of vectors, in Rust: CLIP and ViT on ONNX Runtime.
+
+    A description, as :class:`aktis.models.TextEmbedder` is: give it to ``map_batches`` in the place of a class::
+
+        images = aktis.data.read_images("photos", mode="RGB")
+        images.map_batches(aktis.models.ImageEmbedder("models/clip-vit-base-patch32", column="image"))
+
+    Images are uint8 tensors of height, width and channels, as :func:`aktis.data.read_images` gives them; they need not have one size. Grey ones get three
+    channels, and what is transparent becomes white. They are resized, cropped, rescaled and normalized as ``preprocessor_config.json`` says, as
+    ``transformers`` does it with Pillow. Every input column is kept, and ``output_column`` is added: a fixed-size list of float32, null where
+    the image is null.
+
+    Args:
+        model_dir: Folder with ``preprocessor_config.json``, ``config.json`` and ``vision_model.onnx`` or ``model.onnx``, which may lie in ``onnx/``. The graph
+            takes pixels alone: of a CLIP it is that of ``CLIPVisionModelWithProjection`` or ``CLIPVisionModel``.
+        column: The column with the images.
+        output_column: The column that is added.
+        output: The graph's output that is the vector. By default ``image_embeds``, the projection of a CLIP; or else ``pooler_output``; or else
+            ``last_hidden_state``; or else the only one.
+        pooling: How an output with a vector for each part of an image becomes one: ``"cls"``, that of the first part, which is taken by default, or
+            ``"mean"``.
+        onnx_file: The graph, a path from the folder, such as ``"onnx/vision_model_fp16.onnx"``.
+        normalize: Scale every vector to length 1.
+        batch_size: Most rows of a run, or ``"auto"``, as for :class:`aktis.models.OnnxModel`.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; a GPU needs ``pip install onnxruntime-gpu``.
+        intra_threads: Threads that one run is computed with; by default 1.
+        replicas: Copies of the model that compute side by side in one actor; by default as many as the actor has CPUs, on a GPU one.
+
+    Raises:
+        ValueError: there is no such pooling, ``batch_size`` is less than 1, or ``output_column`` is ``column``. What the model folder lacks is named when
+            the dataset is made.
+
+    Example:
+        >>> ImageEmbedder("models/clip-vit-base-patch32", column="photo")
+        ImageEmbedder('models/clip-vit-base-patch32', column='photo', output_column='embedding', batch_size=32)
+    """
+
+    def __init__(
+        self,
+        model_dir: str | os.PathLike[str],
+        *,
+        column: str = "image",
+        output_column: str = "embedding",
+        output: str | None = None,
+        pooling: ImagePooling | None = None,
+        onnx_file: str | None = None,
+        normalize: bool = True,
+        batch_size: int | Literal["auto"] = 32,
+        device: str = "auto",
+        intra_threads: int | None = None,
+        replicas: int | None = None,
+    ) -> None:
+        if pooling not in (None, "cls", "mean"):
+            raise ValueError(f"pooling must be 'cls' or 'mean', not {pooling!r}")
+        if output_column == column:
+            raise ValueError(
+                f"output_column and column are both {column!r}; the images are kept, so choose another name"
+            )
+        is_count = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0
+        if not is_count and batch_size != "auto":
+            raise ValueError(f'batch_size must be a whole number of at least 1, or "auto", not {batch_size!r}')
+        self.model_dir = Path(model_dir)
+        self.column = column
+        self.output_column = output_column
+        self.output = output
+        self.pooling = pooling
+        self.onnx_file = onnx_file
+        self.normalize = normalize
+        self.batch_size = batch_size
+        self.device = device
+        self.intra_threads = intra_threads
+        self.replicas = replicas
+
+    def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
+        """The fields of the Rust `ImageEmbedderSpec`.
+
+        Args:
+            replicas: counts where the model itself names none.
+            sharing: so many actors share the CPUs of a machine. Counts where nobody names replicas: who loads the model knows how
+                many CPUs it has.
+
+        Returns:
+            A dictionary that can be written as JSON.
+
+        >>> ImageEmbedder("models/vit", pooling="mean").spec(replicas=3)["replicas"]
+        3
+        """
+        library = find_onnxruntime()
+        return {
+            "model_dir": str(self.model_dir.absolute()),
+            "column": self.column,
+            "output_column": self.output_column,
+            "output": self.output,
+            "pooling": self.pooling,
+            "onnx_file": self.onnx_file,
+            "normalize": self.normalize,
+            "batch_size": None if self.batch_size == "auto" else self.batch_size,
+            "device": self.device,
+            "intra_threads": self.intra_threads,
+            "replicas": self.replicas if self.replicas is not None else replicas,
+            "sharing": sharing,
+            "onnxruntime_path": str(library) if library is not None else None,
+        }
+
+    def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str:
+        """:meth:`spec`, under what kind of model it is, as the JSON that travels to the actors.
+
+        Args:
+            replicas: as for :meth:`spec`.
+            sharing: as for :meth:`spec`.
+
+        Returns:
+            JSON.
+
+        >>> ImageEmbedder("models/vit").spec_json().startswith('{"image_embedder": ')
+        True
+        """
+        return json.dumps({"image_embedder": self.spec(replicas=replicas, sharing=sharing)})
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({str(self.model_dir)!r}, column={self.column!r}, "
+            f"output_column={self.output_column!r}, batch_size={self.batch_size!r})"
+        )

@@ -1,0 +1,171 @@
+"""Vectors of images in a dataset, against what transformers makes of the same images.
+
+The models, the images and the answers are in ``image_models``, with the script that made them.
+"""
+
+import json
+import pathlib
+import shutil
+
+import aktis.data
+import aktis.models
+import numpy
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent / "image_models"
+REFERENCE = numpy.load(FOLDER / "reference.npz")
+IMAGES = [REFERENCE[f"images/{number}"] for number in range(8)]
+#: Those with three axes, and among them those in color.
+DEEP = [number for number, image in enumerate(IMAGES) if image.ndim == 3]
+COLORED = [number for number in DEEP if IMAGES[number].shape[2] == 3]
+
+
+def embedder(name, **options):
+    return aktis.models.ImageEmbedder(FOLDER / name, **{"batch_size": 4, "replicas": 2, **options})
+
+
+def dataset(numbers):
+    """The images twice, in different orders, and a row without one between."""
+    rows = [*numbers, None, *numbers[::-1]]
+    images = [None if number is None else IMAGES[number] for number in rows]
+    return aktis.data.from_items([{"id": i, "image": image} for i, image in enumerate(images)]), rows
+
+
+def check(model, numbers, expected):
+    ds, rows = dataset(numbers)
+    ds = ds.map_batches(model)
+    assert ds.schema().names == ["id", "image", model.output_column], "known without running"
+    found = sorted(ds.take_all(), key=lambda row: row["id"])
+    assert len(found) == len(rows)
+    for row, number in zip(found, rows, strict=True):
+        vector = row[model.output_column]
+        if number is None:
+            assert row["image"] is vector is None
+            continue
+        answer = expected(number)
+        if model.normalize:
+            answer = answer / numpy.linalg.norm(answer)
+            assert vector @ answer >= 0.9999
+        assert vector.dtype == numpy.float32
+        numpy.testing.assert_allclose(vector, answer, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, lambda number: REFERENCE[f"clip/image_embeds/{number}"]),
+        ({"output": "last_hidden_state"}, lambda number: REFERENCE[f"clip/last_hidden_state/{number}"][0]),
+        ({"pooling": "mean"}, lambda number: REFERENCE[f"clip/last_hidden_state/{number}"].mean(0)),
+        ({"normalize": False, "output_column": "v"}, lambda number: REFERENCE[f"clip/image_embeds/{number}"]),
+    ],
+    ids=["projection", "first part", "mean of parts", "as they are"],
+)
+def test_vectors_of_a_clip_are_those_of_transformers(options, expected):
+    check(embedder("clip", **options), DEEP, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"batch_size": "auto"}, lambda number: REFERENCE[f"vit/pooler_output/{number}"]),
+        ({"pooling": "cls"}, lambda number: REFERENCE[f"vit/last_hidden_state/{number}"][0]),
+    ],
+    ids=["pooler", "first part"],
+)
+def test_vectors_of_a_vit_are_those_of_transformers(options, expected):
+    check(embedder("vit", **options), COLORED, expected)
+
+
+def test_graph_in_float16_gives_nearly_the_same_vectors():
+    model = embedder("clip", onnx_file="onnx/vision_model_fp16.onnx")
+    ds, rows = dataset(DEEP)
+    found = [row["embedding"] for row in sorted(ds.map_batches(model).take_all(), key=lambda row: row["id"])]
+    pairs = [(v, REFERENCE[f"clip/image_embeds/{n}"]) for v, n in zip(found, rows, strict=True) if n is not None]
+    cosines = [vector @ answer / numpy.linalg.norm(answer) for vector, answer in pairs]
+    assert 0.999 <= min(cosines) < 0.9999999
+
+
+def test_grey_images_need_no_channels():
+    flat = [number for number in range(8) if number not in DEEP]
+    check(embedder("clip"), flat, lambda number: REFERENCE[f"clip/image_embeds/{number}"])
+
+
+def changed(folder, name, **settings):
+    """The model with other settings in its preprocessor_config.json."""
+    shutil.copytree(FOLDER / name, folder, dirs_exist_ok=True)
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
+    return folder
+
+
+@pytest.mark.parametrize("resample", [1, 2, 3, 4, 5])
+def test_pixels_are_those_of_pillow(tmp_path, resample):
+    """Smaller and larger, of all filters: the graph gives back the pixels that it is given."""
+    model = embedder(changed(tmp_path, "pixels", resample=resample), normalize=False)
+    ds, rows = dataset(DEEP)
+    found = sorted(ds.map_batches(model).take_all(), key=lambda row: row["id"])
+    for row, number in zip(found, rows, strict=True):
+        if number is not None:
+            numpy.testing.assert_allclose(row["embedding"], REFERENCE[f"pixels/{resample}/{number}"], atol=1e-6, rtol=0)
+
+
+def test_rows_that_are_no_images_are_put_aside():
+    shapes = {0: (6, 5, 3), 1: (6, 5, 2), 2: (0, 5, 3), 3: (4, 4, 4)}
+    items = [{"id": i, "image": numpy.ones(shape, "uint8")} for i, shape in shapes.items()]
+    ds = aktis.data.from_items(items).map_batches(embedder("clip"), on_error="dead_letter")
+    assert sorted(row["id"] for row in ds.take_all()) == [0, 3]
+    dead = {row["row"]["id"]: row["message"] for row in ds.dead_letters().take_all()}
+    assert set(dead) == {1, 2}
+    assert "an image of shape [6, 5, 2]" in dead[1]
+    assert "there are 1, 3 or 4 channels" in dead[1]
+
+
+def test_columns_that_are_no_images_are_told():
+    for value, said in [
+        (
+            b"\x89PNG",
+            "it has the type binary, and uint8 tensors of height, width and channels are needed; .*read_images",
+        ),
+        (numpy.ones((4, 4, 3), "float32"), "it has tensors of float32, .*; make them whole numbers from 0 to 255"),
+        ("a.png", "it has the type string"),
+    ]:
+        ds = aktis.data.from_items([{"image": value}]).map_batches(embedder("clip"))
+        with pytest.raises(Exception, match=said):
+            ds.take_all()
+
+
+def test_folders_that_do_not_fit_are_told(tmp_path):
+    ds = aktis.data.from_items([{"image": IMAGES[0]}])
+    other = tmp_path / "without"
+    shutil.copytree(FOLDER / "vit", other)
+    (other / "preprocessor_config.json").unlink()
+    for model, said in [
+        (embedder("clip", column="photo"), "'photo'"),
+        (embedder(tmp_path / "nothing"), "ImageEmbedder: .*it is no folder"),
+        (embedder(other), "it has no preprocessor_config.json; .*save_pretrained"),
+        (embedder(changed(tmp_path / "a", "vit", image_processor_type="DonutImageProcessor")), "prepared as `Donut`"),
+        (embedder(changed(tmp_path / "b", "vit", size={"shortest_edge": 24})), "size needs height and width"),
+        (
+            embedder(changed(tmp_path / "c", "pixels", crop_size=9)),
+            r"shape \[batch, 3, 8, 8\], .* images of \[3, 9, 9\]",
+        ),
+        (embedder("clip", output="pooler_output"), "no output `pooler_output`; its outputs are `image_embeds`"),
+        (embedder("pixels", pooling="mean"), "which pooling= needs"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            ds.map_batches(model)
+    for options, said in [
+        ({"pooling": "max"}, "pooling must be"),
+        ({"output_column": "image"}, "are both 'image'"),
+        ({"batch_size": 0}, "batch_size must be"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            embedder("clip", **options)
+
+
+def test_image_files_become_vectors(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(IMAGES[0]).save(tmp_path / "a.png")
+    rows = aktis.data.read_images(str(tmp_path), mode="RGB").map_batches(embedder("clip")).take_all()
+    expected = REFERENCE["clip/image_embeds/0"]
+    numpy.testing.assert_allclose(rows[0]["embedding"], expected / numpy.linalg.norm(expected), atol=1e-4)
