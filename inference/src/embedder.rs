@@ -379,8 +379,9 @@ fn load_candle(
         head: match config.head {
             Head::Vector => None,
             Head::Logits => {
-                let (hidden, labels) = (folder.config().hidden_size, config.head.width(folder)?);
-                Some(Arc::new(ClassifierHead::read(weights, hidden, labels)?))
+                let labels = config.head.width(folder)?;
+                let head = ClassifierHead::read(weights, folder.config(), labels)?;
+                Some(Arc::new(head))
             }
         },
     };

@@ -12,7 +12,7 @@
 //!
 //!  text_column ─► tokenize ─► core::window ─► core::bucket ─► encoder::Encoder ─► core::pooling ─► embedding_array
 //!                                                                ├─ onnx    ONNX Runtime, loaded at run time
-//!                                                                └─ candle  BERT and RoBERTa in Rust, a library of its own (crate candle)
+//!                                                                └─ candle  BERT and its kin in Rust, a library of its own (crate candle)
 //! ```
 //!
 //! `classifier` reads what comes out of the stream as labels or scores, where a model has a head for that ([`Head`]).

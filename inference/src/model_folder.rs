@@ -62,6 +62,15 @@ pub struct ModelConfig {
     /// Whether a text has one label, any of them, or numbers.
     #[serde(default)]
     pub problem_type: Option<String>,
+    /// Which state a ModernBERT's head reads: `cls` or `mean`.
+    #[serde(default)]
+    pub classifier_pooling: Option<String>,
+    /// What that head applies between its layers.
+    #[serde(default)]
+    pub classifier_activation: Option<String>,
+    /// And the least variance in its norm.
+    #[serde(default)]
+    pub norm_eps: Option<f32>,
     /// What sentence-transformers does with the number that a cross-encoder gives.
     #[serde(default)]
     pub sentence_transformers: Option<CrossEncoderConfig>,

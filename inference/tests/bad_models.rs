@@ -132,11 +132,11 @@ fn model_of_another_family_is_refused() {
     let path = folder.path().join("config.json");
     let config = fs::read_to_string(&path)
         .unwrap()
-        .replace("\"bert\"", "\"mpnet\"");
+        .replace("\"bert\"", "\"deberta\"");
     fs::write(&path, config).unwrap();
     assert_names(
         &load_error(tiny_config(folder.path())),
-        &["model_type", "`mpnet`", "backend=\"onnx\""],
+        &["model_type", "`deberta`", "backend=\"onnx\""],
     );
 }
 

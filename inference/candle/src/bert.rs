@@ -1,5 +1,5 @@
 //! BERT's encoder (Devlin et al., 2018), the part that sentence embeddings need: no pooler, no dropout. RoBERTa's (Liu et al., 2019) is the same,
-//! and counts positions otherwise.
+//! and counts positions otherwise; MPNet's (Song et al., 2020) has no segments, and adds to each score a number for how far its tokens are apart.
 //!
 //! ```text
 //!  ids, segments ── word + position + segment embeddings ── LayerNorm
@@ -18,8 +18,10 @@ use std::sync::Arc;
 
 use candle_core::{D, Result, Tensor};
 
-use crate::config::BertConfig;
-use crate::ops::{AddNorm, BiasGelu, MaskedSoftmax, SplitHeads};
+use crate::config::{BertConfig, Family};
+use crate::layers::{Linear, Norm};
+use crate::ops::{BiasGelu, MaskedSoftmax, SplitHeads};
+use crate::relative_positions::RelativeBias;
 use crate::weights::Weights;
 
 /// The encoder. Cloning shares the weights.
@@ -27,8 +29,9 @@ use crate::weights::Weights;
 pub(crate) struct Bert {
     word_embeddings: Tensor,
     position_embeddings: Tensor,
-    segment_embeddings: Tensor,
+    segment_embeddings: Option<Tensor>,
     norm: Norm,
+    relative: Option<RelativeBias>,
     layers: Vec<Layer>,
 }
 
@@ -58,20 +61,6 @@ struct Layer {
     head_size: usize,
 }
 
-/// `x W + b`, with `W` stored as `(inputs, outputs)`. The bias is added by the step that follows the product.
-#[derive(Clone)]
-struct Linear {
-    weight: Tensor,
-    bias: Arc<[f32]>,
-}
-
-#[derive(Clone)]
-struct Norm {
-    weight: Arc<[f32]>,
-    shift: Arc<[f32]>,
-    epsilon: f32,
-}
-
 impl Bert {
     pub(crate) fn new(config: &BertConfig, weights: &Weights) -> Result<Self> {
         let hidden = config.hidden_size;
@@ -83,8 +72,15 @@ impl Bert {
         Ok(Self {
             word_embeddings: embedding("word_embeddings", config.vocab_size)?,
             position_embeddings: embedding("position_embeddings", config.max_position_embeddings)?,
-            segment_embeddings: embedding("token_type_embeddings", config.type_vocab_size)?,
-            norm: Norm::new(config, weights, "embeddings.LayerNorm")?,
+            segment_embeddings: match config.family() {
+                Family::Mpnet => None,
+                _ => Some(embedding("token_type_embeddings", config.type_vocab_size)?),
+            },
+            norm: norm_of(config, weights, "embeddings.LayerNorm")?,
+            relative: match config.family() {
+                Family::Mpnet => Some(RelativeBias::new(config.num_attention_heads, weights)?),
+                _ => None,
+            },
             layers,
         })
     }
@@ -92,28 +88,52 @@ impl Bert {
     /// The state of every token, `(rows x width, hidden)`; those of padding mean nothing.
     pub(crate) fn forward(&self, tokens: &Tokens) -> Result<Tensor> {
         let mut states = self.word_embeddings.embedding(&tokens.ids)?;
-        let segments = self.segment_embeddings.embedding(&tokens.segments)?;
-        let positions = self.position_embeddings.embedding(&tokens.positions)?;
-        self.norm
-            .add_and_normalize(&states, None, &(segments + positions)?)?;
+        let mut places = self.position_embeddings.embedding(&tokens.positions)?;
+        if let Some(segments) = &self.segment_embeddings {
+            places = (segments.embedding(&tokens.segments)? + places)?;
+        }
+        self.norm.add_and_normalize(&states, None, &places)?;
+        let distances = self
+            .relative
+            .as_ref()
+            .map(|relative| relative.by_distance(tokens.width));
         for layer in &self.layers {
-            states = layer.forward(states, tokens)?;
+            states = layer.forward(states, tokens, distances.as_ref())?;
         }
         Ok(states)
+    }
+}
+
+fn norm_of(config: &BertConfig, weights: &Weights, name: &str) -> Result<Norm> {
+    Norm::new(weights, name, config.hidden_size, config.layer_norm_eps)
+}
+
+/// Names of query, key, value, what follows them, and its norm.
+fn attention_names(family: Family) -> [&'static str; 5] {
+    match family {
+        Family::Bert | Family::Roberta => [
+            "self.query",
+            "self.key",
+            "self.value",
+            "output.dense",
+            "output.LayerNorm",
+        ],
+        Family::Mpnet => ["attn.q", "attn.k", "attn.v", "attn.o", "LayerNorm"],
     }
 }
 
 impl Layer {
     fn new(config: &BertConfig, weights: &Weights, name: &str) -> Result<Self> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let [query, key, value, attended, attended_norm] = attention_names(config.family());
         let part = |part: &str| -> Result<(Tensor, Tensor)> {
-            let name = format!("{name}.attention.self.{part}");
+            let name = format!("{name}.attention.{part}");
             Ok((
                 weights.get(&format!("{name}.weight"), &[hidden, hidden])?,
                 weights.get(&format!("{name}.bias"), &[hidden])?,
             ))
         };
-        let [query, key, value] = [part("query")?, part("key")?, part("value")?];
+        let [query, key, value] = [part(query)?, part(key)?, part(value)?];
         // The scale of the scores is put into the query's weights, once.
         let scale = 1.0 / (config.head_size() as f64).sqrt();
         let weight = Tensor::cat(&[&query.0.affine(scale, 0.0)?, &key.0, &value.0], 0)?;
@@ -122,14 +142,14 @@ impl Layer {
             qkv: Linear::from_tensors(&weight, &bias)?,
             attended: Linear::new(
                 weights,
-                &format!("{name}.attention.output.dense"),
+                &format!("{name}.attention.{attended}"),
                 hidden,
                 hidden,
             )?,
-            attended_norm: Norm::new(
+            attended_norm: norm_of(
                 config,
                 weights,
-                &format!("{name}.attention.output.LayerNorm"),
+                &format!("{name}.attention.{attended_norm}"),
             )?,
             inner: Linear::new(
                 weights,
@@ -138,15 +158,20 @@ impl Layer {
                 inner,
             )?,
             outer: Linear::new(weights, &format!("{name}.output.dense"), inner, hidden)?,
-            outer_norm: Norm::new(config, weights, &format!("{name}.output.LayerNorm"))?,
+            outer_norm: norm_of(config, weights, &format!("{name}.output.LayerNorm"))?,
             heads: config.num_attention_heads,
             head_size: config.head_size(),
         })
     }
 
-    fn forward(&self, states: Tensor, tokens: &Tokens) -> Result<Tensor> {
+    fn forward(
+        &self,
+        states: Tensor,
+        tokens: &Tokens,
+        distances: Option<&Arc<[f32]>>,
+    ) -> Result<Tensor> {
         let attended = self
-            .attention(&states, tokens)?
+            .attention(&states, tokens, distances)?
             .matmul(&self.attended.weight)?;
         self.attended_norm
             .add_and_normalize(&attended, Some(&self.attended.bias), &states)?;
@@ -160,7 +185,12 @@ impl Layer {
         Ok(outer)
     }
 
-    fn attention(&self, states: &Tensor, tokens: &Tokens) -> Result<Tensor> {
+    fn attention(
+        &self,
+        states: &Tensor,
+        tokens: &Tokens,
+        distances: Option<&Arc<[f32]>>,
+    ) -> Result<Tensor> {
         let (rows, width, heads, head_size) = (
             tokens.counts.len(),
             tokens.width,
@@ -182,58 +212,13 @@ impl Layer {
             tokens: Arc::clone(&tokens.counts),
             heads,
             width,
+            distances: distances.cloned(),
+            reach: None,
         })?;
         let attended = scores.matmul(&qkv.get(2)?)?;
         attended
             .transpose(1, 2)?
             .contiguous()?
             .reshape((rows * width, heads * head_size))
-    }
-}
-
-impl Linear {
-    fn new(weights: &Weights, name: &str, inputs: usize, outputs: usize) -> Result<Self> {
-        let weight = weights.get(&format!("{name}.weight"), &[outputs, inputs])?;
-        Self::from_tensors(&weight, &weights.get(&format!("{name}.bias"), &[outputs])?)
-    }
-
-    /// From a weight as checkpoints store it: `(outputs, inputs)`.
-    fn from_tensors(weight: &Tensor, bias: &Tensor) -> Result<Self> {
-        Ok(Self {
-            weight: weight.t()?.contiguous()?,
-            bias: bias.to_vec1()?.into(),
-        })
-    }
-}
-
-impl Norm {
-    fn new(config: &BertConfig, weights: &Weights, name: &str) -> Result<Self> {
-        let numbers = |part: &str| -> Result<Arc<[f32]>> {
-            Ok(weights
-                .get(&format!("{name}.{part}"), &[config.hidden_size])?
-                .to_vec1()?
-                .into())
-        };
-        Ok(Self {
-            weight: numbers("weight")?,
-            shift: numbers("bias")?,
-            epsilon: config.layer_norm_eps,
-        })
-    }
-
-    /// Turns `states` into the LayerNorm of `states + bias + residual`.
-    fn add_and_normalize(
-        &self,
-        states: &Tensor,
-        bias: Option<&[f32]>,
-        residual: &Tensor,
-    ) -> Result<()> {
-        let op = AddNorm {
-            bias,
-            weight: &self.weight,
-            shift: &self.shift,
-            epsilon: self.epsilon,
-        };
-        states.inplace_op2(residual, &op)
     }
 }

@@ -5,15 +5,35 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::LoadError;
+use crate::modern_config::ModernBertConfig;
+use crate::relative_positions::BUCKETS;
 
-/// Families that are a BERT but for where positions begin.
-const ROBERTA_FAMILIES: [&str; 3] = ["roberta", "xlm-roberta", "camembert"];
+/// A BERT, and what is one but for a few things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    Bert,
+    /// Positions begin behind that of padding.
+    Roberta,
+    /// As RoBERTa; without segments, and with a number for how far tokens are apart. Its layers have other names.
+    Mpnet,
+}
+
+impl Family {
+    fn of(model_type: &str) -> Option<Self> {
+        match model_type {
+            "bert" => Some(Self::Bert),
+            "roberta" | "xlm-roberta" | "camembert" => Some(Self::Roberta),
+            "mpnet" => Some(Self::Mpnet),
+            _ => None,
+        }
+    }
+}
 
 /// The shape of a BERT encoder; names as in `config.json`.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct BertConfig {
     #[serde(default)]
-    pub(crate) model_type: String,
+    model_type: String,
     pub(crate) vocab_size: usize,
     pub(crate) hidden_size: usize,
     pub(crate) num_hidden_layers: usize,
@@ -30,6 +50,8 @@ pub(crate) struct BertConfig {
     pub(crate) layer_norm_eps: f32,
     #[serde(default = "default_position_embedding_type")]
     pub(crate) position_embedding_type: String,
+    #[serde(default = "default_relative_attention_num_buckets")]
+    pub(crate) relative_attention_num_buckets: usize,
 }
 
 /// The id of padding where `config.json` names none.
@@ -48,9 +70,7 @@ impl Positions {
     /// Those of a padded batch, row after row.
     pub(crate) fn of(self, ids: &[u32], width: usize) -> Vec<u32> {
         match self {
-            Self::FromZero => (0..ids.len())
-                .map(|cell| (cell % width) as u32)
-                .collect(),
+            Self::FromZero => (0..ids.len()).map(|cell| (cell % width) as u32).collect(),
             Self::Behind(padding) => {
                 let mut positions = Vec::with_capacity(ids.len());
                 for row in ids.chunks_exact(width) {
@@ -73,6 +93,11 @@ fn default_type_vocab_size() -> usize {
     2
 }
 
+/// The only number that `transformers` computes with.
+fn default_relative_attention_num_buckets() -> usize {
+    BUCKETS
+}
+
 fn default_hidden_act() -> String {
     "gelu".to_owned()
 }
@@ -85,42 +110,91 @@ fn default_position_embedding_type() -> String {
     "absolute".to_owned()
 }
 
-impl BertConfig {
-    /// Reads `config.json`.
+/// The configuration of a model that is implemented here.
+#[derive(Debug, Clone)]
+pub(crate) enum ModelConfig {
+    Bert(BertConfig),
+    ModernBert(ModernBertConfig),
+}
+
+impl ModelConfig {
+    /// Reads `config.json`, and refuses what would load and then compute something else.
     pub(crate) fn read(path: &Path) -> Result<Self, LoadError> {
         let text = std::fs::read_to_string(path).map_err(|source| LoadError::ReadFile {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(&text).map_err(|source| LoadError::ParseConfig {
+        let config = Self::parse(&text).map_err(|source| LoadError::ParseConfig {
             path: path.to_owned(),
             source,
-        })
+        })?;
+        match &config {
+            Self::Bert(bert) => bert.check(path)?,
+            Self::ModernBert(modern) => modern.check(path)?,
+        }
+        Ok(config)
     }
 
     /// A field that is null has its default, as `transformers` has it.
     fn parse(text: &str) -> Result<Self, serde_json::Error> {
         let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
         fields.retain(|_, value| !value.is_null());
-        serde_json::from_value(fields.into())
+        let is_modern = fields.get("model_type").and_then(|name| name.as_str()) == Some(MODERN);
+        let fields = fields.into();
+        Ok(match is_modern {
+            true => Self::ModernBert(serde_json::from_value(fields)?),
+            false => Self::Bert(serde_json::from_value(fields)?),
+        })
     }
 
+    /// How the tokens of a text are numbered.
+    pub(crate) fn positions(&self) -> Positions {
+        match self {
+            Self::Bert(bert) => bert.positions(),
+            Self::ModernBert(_) => Positions::FromZero,
+        }
+    }
+
+    /// Length of the vectors.
+    pub(crate) fn hidden_size(&self) -> usize {
+        match self {
+            Self::Bert(bert) => bert.hidden_size,
+            Self::ModernBert(modern) => modern.hidden_size,
+        }
+    }
+}
+
+const MODERN: &str = "modernbert";
+
+/// What is not supported, and what to do.
+pub(crate) fn refused(
+    path: &Path,
+    setting: &'static str,
+    value: &str,
+    fix: &'static str,
+) -> Result<(), LoadError> {
+    Err(LoadError::Unsupported {
+        path: path.to_owned(),
+        setting,
+        value: value.to_owned(),
+        fix,
+    })
+}
+
+impl BertConfig {
     /// Refuses what would load and then compute something else.
-    pub(crate) fn check(&self, path: &Path) -> Result<(), LoadError> {
-        let refuse = |setting, value: &str, fix| {
-            Err(LoadError::Unsupported {
-                path: path.to_owned(),
-                setting,
-                value: value.to_owned(),
-                fix,
-            })
-        };
-        if self.model_type != "bert" && !self.is_roberta() {
+    fn check(&self, path: &Path) -> Result<(), LoadError> {
+        let refuse = |setting, value: &str, fix| refused(path, setting, value, fix);
+        if Family::of(&self.model_type).is_none() {
             return refuse(
                 "model_type",
                 &self.model_type,
-                "use `bert`, `roberta`, `xlm-roberta` or `camembert`, or an ONNX graph with backend=\"onnx\"",
+                "use `bert`, `roberta`, `xlm-roberta`, `camembert`, `mpnet` or `modernbert`, or an ONNX graph with backend=\"onnx\"",
             );
+        }
+        if self.relative_attention_num_buckets != BUCKETS {
+            let value = self.relative_attention_num_buckets.to_string();
+            return refuse("relative_attention_num_buckets", &value, "use 32");
         }
         if self.hidden_act != "gelu" {
             return refuse(
@@ -146,17 +220,20 @@ impl BertConfig {
         Ok(())
     }
 
-    fn is_roberta(&self) -> bool {
-        ROBERTA_FAMILIES.contains(&self.model_type.as_str())
+    /// Its family, as checked.
+    pub(crate) fn family(&self) -> Family {
+        Family::of(&self.model_type).unwrap_or(Family::Bert)
     }
 
     /// How the tokens of a text are numbered.
-    pub(crate) fn positions(&self) -> Positions {
-        if !self.is_roberta() {
-            return Positions::FromZero;
-        }
+    fn positions(&self) -> Positions {
         let named = self.pad_token_id.and_then(|id| u32::try_from(id).ok());
-        Positions::Behind(named.unwrap_or(ROBERTA_PADDING))
+        match self.family() {
+            Family::Bert => Positions::FromZero,
+            Family::Roberta => Positions::Behind(named.unwrap_or(ROBERTA_PADDING)),
+            // Whatever config.json says.
+            Family::Mpnet => Positions::Behind(ROBERTA_PADDING),
+        }
     }
 
     /// Length of the vectors of one attention head.
@@ -187,14 +264,19 @@ mod tests {
         let text = r#"{"model_type": "bert", "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
             "intermediate_size": 16, "max_position_embeddings": 64, "type_vocab_size": null, "hidden_act": null,
             "layer_norm_eps": null, "position_embedding_type": null, "pad_token_id": null}"#;
-        let config = BertConfig::parse(text).unwrap();
+        let bert = |text: &str| match ModelConfig::parse(text) {
+            Ok(ModelConfig::Bert(config)) => Ok(config),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error),
+        };
+        let config = bert(text).unwrap();
         assert!(config.check(Path::new("config.json")).is_ok());
         assert_eq!((config.type_vocab_size, config.layer_norm_eps), (2, 1e-12));
         assert_eq!(config.positions(), Positions::FromZero);
-        let roberta = BertConfig::parse(&text.replace("\"bert", "\"roberta")).unwrap();
+        let roberta = bert(&text.replace("\"bert", "\"roberta")).unwrap();
         assert_eq!(roberta.positions(), Positions::Behind(1));
         // What has no default is still missed.
-        let error = BertConfig::parse(&text.replace("9,", "null,")).unwrap_err();
+        let error = bert(&text.replace("9,", "null,")).unwrap_err();
         assert!(error.to_string().contains("vocab_size"), "{error}");
     }
 }

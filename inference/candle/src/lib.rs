@@ -1,11 +1,11 @@
-//! The candle backend of the models of texts: BERT and RoBERTa from `model.safetensors`, on the CPU, with nothing else to install.
+//! The candle backend of the models of texts: BERT, RoBERTa, MPNet and ModernBERT from `model.safetensors`, on the CPU, with nothing else to install.
 //!
 //! It is a library of its own, `libaktis_candle.so`, that `aktis-inference` loads when somebody asks for candle: candle and
 //! its matrix products are a twentieth of a build and are rarely used, since ONNX Runtime is faster ([ADR 028]).
 //!
 //! ```text
 //!   aktis-inference, encoder::candle  ──dlopen──►  aktis_candle_table ──► Table { load, share, dim, states, drop }
-//!                                                                            └──► Model ──► Bert ──► ops, math
+//!                                                                            └──► Model ──► Bert or ModernBert ──► layers, ops, math
 //! ```
 //! Owns: the model and its threads. Does not own: tokenising, pooling, batches (`aktis-inference`).
 //!
@@ -22,9 +22,13 @@ pub mod abi;
 mod bert;
 mod config;
 mod error;
+mod layers;
 mod math;
 mod model;
+mod modern_bert;
+mod modern_config;
 mod ops;
+mod relative_positions;
 mod weights;
 
 use std::any::Any;

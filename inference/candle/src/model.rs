@@ -6,18 +6,35 @@ use candle_core::{Device as CandleDevice, Tensor};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::bert::{Bert, Tokens};
-use crate::config::{BertConfig, Positions};
+use crate::config::{ModelConfig, Positions};
 use crate::error::LoadError;
+use crate::modern_bert::ModernBert;
 use crate::weights::Weights;
 
 /// A model and the threads it computes on.
 ///
 /// Its matrix products run on a thread pool of its own, so that models side by side do not wait for each other.
 pub(crate) struct Model {
-    bert: Bert,
+    encoder: Encoder,
     positions: Positions,
     pool: ThreadPool,
     dim: usize,
+}
+
+/// The families that are implemented. Cloning shares the weights.
+#[derive(Clone)]
+enum Encoder {
+    Bert(Bert),
+    ModernBert(ModernBert),
+}
+
+impl Encoder {
+    fn new(config: &ModelConfig, weights: &Weights) -> candle_core::Result<Self> {
+        Ok(match config {
+            ModelConfig::Bert(config) => Self::Bert(Bert::new(config, weights)?),
+            ModelConfig::ModernBert(config) => Self::ModernBert(ModernBert::new(config, weights)?),
+        })
+    }
 }
 
 /// A padded batch, row after row.
@@ -39,25 +56,24 @@ impl Model {
         weights_path: &Path,
         threads: usize,
     ) -> Result<Self, LoadError> {
-        let config = BertConfig::read(config_path)?;
-        config.check(config_path)?;
+        let config = ModelConfig::read(config_path)?;
         let weights = Weights::read(weights_path)?;
-        let bert = Bert::new(&config, &weights).map_err(|source| LoadError::Weights {
+        let encoder = Encoder::new(&config, &weights).map_err(|source| LoadError::Weights {
             path: weights_path.to_owned(),
             source,
         })?;
         Ok(Self {
-            bert,
+            encoder,
             positions: config.positions(),
             pool: start_pool(threads)?,
-            dim: config.hidden_size,
+            dim: config.hidden_size(),
         })
     }
 
     /// One more model that shares the weights in memory.
     pub(crate) fn share(&self, threads: usize) -> Result<Self, LoadError> {
         Ok(Self {
-            bert: self.bert.clone(),
+            encoder: self.encoder.clone(),
             positions: self.positions,
             pool: start_pool(threads)?,
             dim: self.dim,
@@ -89,7 +105,11 @@ impl Model {
             counts: rows.tokens.into(),
             width: rows.width,
         };
-        self.bert.forward(&tokens)?.flatten_all()?.to_vec1::<f32>()
+        let states = match &self.encoder {
+            Encoder::Bert(bert) => bert.forward(&tokens)?,
+            Encoder::ModernBert(modern) => modern.forward(&tokens)?,
+        };
+        states.flatten_all()?.to_vec1::<f32>()
     }
 }
 

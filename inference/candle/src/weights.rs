@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use crate::error::LoadError;
 
 /// What stands before the names of the encoder in checkpoints that have a head, too.
-const PREFIXES: [&str; 2] = ["bert.", "roberta."];
+const PREFIXES: [&str; 4] = ["bert.", "roberta.", "mpnet.", "model."];
 
 /// Tensors in `f32`, by their name without what some checkpoints put in front.
 pub(crate) struct Weights(HashMap<String, Tensor>);

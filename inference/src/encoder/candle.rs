@@ -227,7 +227,7 @@ impl Encoder for CandleEncoder {
             source: message.into(),
         })?;
         match &self.head {
-            Some(head) => head.apply(&self.states, batch.width(), pooled),
+            Some(head) => head.apply(&self.states, batch, pooled),
             None => pool(self.pooling, &self.states, batch, self.dim, pooled),
         }
         Ok(())

@@ -43,7 +43,7 @@ def classified(name, **options):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["bert_moods", "roberta_topics"])
+@pytest.mark.parametrize("name", ["bert_moods", "roberta_topics", "mpnet_topics", "modern_bert_topics"])
 def test_labels_and_scores_are_those_of_the_pipeline_of_transformers(name, backend):
     ds, expected = classified(name, backend=backend, top_k=None)
     assert ds.schema().names == ["id", "text", "label", "score"], "known without running"
@@ -76,7 +76,7 @@ def pairs_of(name):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["bert_reranker", "roberta_reranker", "xlm_roberta_reranker"])
+@pytest.mark.parametrize("name", ["bert_reranker", "roberta_reranker", "xlm_roberta_reranker", "modern_bert_reranker"])
 def test_scores_of_pairs_are_those_of_a_cross_encoder_of_sentence_transformers(name, backend):
     model = aktis.models.Reranker(FOLDER / name, backend=backend, replicas=2, token_budget=96)
     rows = rows_of(aktis.data.from_items(pairs_of(name)).map_batches(model))
@@ -180,9 +180,9 @@ def test_vectors_are_those_of_sentence_transformers(options, answers, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["xlm_roberta_sentences"])
+@pytest.mark.parametrize("name", ["xlm_roberta_sentences", "mpnet_sentences", "modern_bert_sentences"])
 def test_vectors_of_other_families_are_those_of_sentence_transformers(name, backend):
-    """With the literal text of padding in one of the texts, which is not counted as a position."""
+    """With the literal text of padding in one of the texts, which some do not count as a position, and with texts longer than the reach of a layer."""
     matches_sentence_transformers(name, "mean", pooling="mean", backend=backend)
 
 

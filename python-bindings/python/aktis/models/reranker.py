@@ -21,7 +21,7 @@ class Reranker(TextModel):
 
     Args:
         model_dir: Folder with ``config.json``, ``tokenizer.json`` and ``model.onnx``, whose output ``logits`` has shape (pairs, 1); or
-            ``model.safetensors`` of a BERT or RoBERTa with its classification head.
+            ``model.safetensors`` of a BERT, RoBERTa, MPNet or ModernBERT with its classification head.
         query_column: The column with the queries.
         text_column: The column with the texts.
         output_column: The column that is added.

@@ -22,7 +22,7 @@ class TextClassifier(TextModel):
 
     Args:
         model_dir: Folder with ``config.json``, ``tokenizer.json`` and ``model.onnx``, whose output ``logits`` has shape (texts, labels); or
-            ``model.safetensors`` of a BERT or RoBERTa with its classification head.
+            ``model.safetensors`` of a BERT, RoBERTa, MPNet or ModernBERT with its classification head.
         column: The column with the texts.
         label_column: The column of labels that is added.
         score_column: The column of scores that is added.

@@ -29,7 +29,7 @@ class TextEmbedder(TextModel):
         column: The column with the texts.
         output_column: The column that is added.
         backend: ``"onnx"`` runs ``model.onnx`` on ONNX Runtime (``pip install onnxruntime``), ``"candle"`` runs
-            ``model.safetensors`` of a BERT or RoBERTa with a part of Aktis that ``make candle`` builds, ``"auto"`` takes the first if
+            ``model.safetensors`` of a BERT, RoBERTa, MPNet or ModernBERT with a part of Aktis that ``make candle`` builds, ``"auto"`` takes the first if
             both its parts are there.
         onnx_file: The graph, a path from the folder, such as ``"onnx/model_quantized.onnx"``; by default ``model.onnx`` or ``onnx/model.onnx``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.

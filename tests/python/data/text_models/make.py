@@ -42,6 +42,8 @@ PAIRS = [
 ]
 #: Cut here, so that long texts are cut.
 LONGEST = 40
+#: And here where distances count.
+LONG = 150
 
 
 def word_pieces():
@@ -60,14 +62,14 @@ def word_pieces():
     return transformers.BertTokenizerFast(tokenizer_object=tokenizer, model_max_length=LONGEST), len(vocabulary)
 
 
-def byte_pairs():
+def byte_pairs(longest=LONGEST):
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     bytes_ = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*special, *bytes_, "Ġt", "li", "ght"])}
     tokenizer = tokenizers.Tokenizer(models.BPE(vocabulary, [("Ġ", "t"), ("l", "i")], unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
-    return transformers.RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=LONGEST), len(vocabulary)
+    return transformers.RobertaTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest), len(vocabulary)
 
 
 def unigrams():
@@ -80,6 +82,19 @@ def unigrams():
         single="<s> $A </s>", pair="<s> $A </s> </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     return tokenizer, len(vocabulary)
+
+
+def mpnet_pieces():
+    vocabulary = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>", *LETTERS, *[f"##{letter}" for letter in LETTERS], "light"]
+    tokenizer = tokenizers.Tokenizer(
+        models.WordPiece({token: i for i, token in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B:1 </s>:1", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return transformers.MPNetTokenizerFast(tokenizer_object=tokenizer, model_max_length=LONG), len(vocabulary)
 
 
 def sizes(vocab_size, positions, **settings):
@@ -109,6 +124,30 @@ def xlm_roberta(kind=transformers.XLMRobertaForSequenceClassification, **setting
         **sizes(vocab_size, 66, type_vocab_size=2, bos_token_id=0, pad_token_id=1, eos_token_id=2, **settings)
     )
     return tokenizer, kind(config)
+
+
+def mpnet(kind=transformers.MPNetForSequenceClassification, **settings):
+    tokenizer, vocab_size = mpnet_pieces()
+    config = transformers.MPNetConfig(**sizes(vocab_size, LONG + 2, **settings))
+    made = kind(config)
+    # The distances are to count.
+    torch.nn.init.normal_(made.get_parameter(distances_of(kind)), std=2.0)
+    return tokenizer, made
+
+
+def modern_bert(kind=transformers.ModernBertForSequenceClassification, **settings):
+    """Of two layers one looks at near tokens alone: at 4 on each side."""
+    tokenizer, vocab_size = byte_pairs(LONG)
+    config = transformers.ModernBertConfig(
+        **sizes(vocab_size, 256, global_attn_every_n_layers=2, local_attention=8, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+        cls_token_id=0, sep_token_id=2, **settings),
+    )  # fmt: skip
+    return tokenizer, kind(config)
+
+
+def distances_of(kind):
+    prefix = "" if kind is transformers.MPNetModel else "mpnet."
+    return f"{prefix}encoder.relative_attention_bias.weight"
 
 
 class Graph(torch.nn.Module):
@@ -212,6 +251,19 @@ def main():
             texts=[*TEXTS, "a <pad> of light"],
         ),
         "xlm_roberta_reranker": scores("xlm_roberta_reranker", xlm_roberta(num_labels=1)),
+        "mpnet_sentences": vectors(
+            "mpnet_sentences",
+            *mpnet(kind=transformers.MPNetModel),
+            texts=[*TEXTS, "a <pad> of light", "quarterly financial report " * 20],
+        ),
+        "mpnet_topics": labels("mpnet_topics", mpnet(**several)),
+        "modern_bert_sentences": vectors(
+            "modern_bert_sentences",
+            *modern_bert(kind=transformers.ModernBertModel),
+            texts=[*TEXTS, "quarterly financial report " * 20],
+        ),
+        "modern_bert_topics": labels("modern_bert_topics", modern_bert(**several, classifier_pooling="mean")),
+        "modern_bert_reranker": scores("modern_bert_reranker", modern_bert(num_labels=1)),
     }
     smaller(HERE / "bert_sentences")
     smaller(HERE / "roberta_reranker", int8=False)
