@@ -7,6 +7,7 @@
 //! The engine's own pool of this kind lets sorts have everything, and then the merging of what they have sorted gets nothing: it cannot
 //! wait, because the sorts give back only what it takes from them.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use datafusion_common::{DataFusionError, Result};
@@ -27,8 +28,8 @@ pub(super) struct PlanMemory {
 
 #[derive(Debug, Default)]
 struct PoolState {
-    /// Consumers that can put what they hold into files.
-    spillers: usize,
+    /// What each of those has who can put it into files. One that does so holds it in many reservations.
+    spillers: HashMap<usize, usize>,
     spillable: usize,
     unspillable: usize,
 }
@@ -41,12 +42,13 @@ impl PlanMemory {
         }
     }
 
-    /// What a reservation with `held` bytes may take more.
-    fn available(&self, state: &PoolState, can_spill: bool, held: usize) -> usize {
-        if can_spill {
+    /// What a consumer may take more.
+    fn available(&self, state: &PoolState, consumer: &MemoryConsumer) -> usize {
+        if consumer.can_spill() {
+            let held = state.spillers.get(&consumer.id()).copied().unwrap_or(0);
             let most = self.bytes / 4 * SPILLABLE_QUARTERS;
             let all = most.min(self.bytes.saturating_sub(state.unspillable));
-            return (all / state.spillers.max(1)).saturating_sub(held);
+            return (all / state.spillers.len().max(1)).saturating_sub(held);
         }
         self.bytes
             .saturating_sub(state.spillable + state.unspillable)
@@ -54,11 +56,21 @@ impl PlanMemory {
 }
 
 impl PoolState {
-    fn of(&mut self, can_spill: bool) -> &mut usize {
-        if can_spill {
-            &mut self.spillable
+    fn grow(&mut self, consumer: &MemoryConsumer, bytes: usize) {
+        if consumer.can_spill() {
+            *self.spillers.entry(consumer.id()).or_default() += bytes;
+            self.spillable += bytes;
         } else {
-            &mut self.unspillable
+            self.unspillable += bytes;
+        }
+    }
+
+    fn shrink(&mut self, consumer: &MemoryConsumer, bytes: usize) {
+        if consumer.can_spill() {
+            *self.spillers.entry(consumer.id()).or_default() -= bytes;
+            self.spillable -= bytes;
+        } else {
+            self.unspillable -= bytes;
         }
     }
 }
@@ -69,27 +81,27 @@ impl MemoryPool for PlanMemory {
     }
 
     fn register(&self, consumer: &MemoryConsumer) {
-        self.state.lock().spillers += usize::from(consumer.can_spill());
+        if consumer.can_spill() {
+            self.state.lock().spillers.entry(consumer.id()).or_default();
+        }
     }
 
     fn unregister(&self, consumer: &MemoryConsumer) {
-        self.state.lock().spillers -= usize::from(consumer.can_spill());
+        self.state.lock().spillers.remove(&consumer.id());
     }
 
     fn grow(&self, reservation: &MemoryReservation, additional: usize) {
-        let can_spill = reservation.consumer().can_spill();
-        *self.state.lock().of(can_spill) += additional;
+        self.state.lock().grow(reservation.consumer(), additional);
     }
 
     fn shrink(&self, reservation: &MemoryReservation, shrink: usize) {
-        let can_spill = reservation.consumer().can_spill();
-        *self.state.lock().of(can_spill) -= shrink;
+        self.state.lock().shrink(reservation.consumer(), shrink);
     }
 
     fn try_grow(&self, reservation: &MemoryReservation, additional: usize) -> Result<()> {
         let mut state = self.state.lock();
         let consumer = reservation.consumer();
-        let available = self.available(&state, consumer.can_spill(), reservation.size());
+        let available = self.available(&state, consumer);
         if additional > available {
             let text = format!(
                 "{} has {} and needs {} more, of which {} are free of {}",
@@ -101,7 +113,7 @@ impl MemoryPool for PlanMemory {
             );
             return Err(DataFusionError::ResourcesExhausted(text));
         }
-        *state.of(consumer.can_spill()) += additional;
+        state.grow(consumer, additional);
         Ok(())
     }
 
@@ -153,6 +165,10 @@ mod tests {
         merge
             .try_grow(600)
             .expect("what cannot go to files may have all");
+        one.try_grow(200).expect("half of the rest");
+        let part = one.split(200);
+        one.try_grow(201).expect_err("what it has split off counts");
+        drop(part);
         one.try_grow(401).expect_err("it is held already");
         one.try_grow(400).expect("the rest");
     }
