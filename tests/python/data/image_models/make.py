@@ -9,6 +9,7 @@ those of torchvision, and Pillow 13, differ from them by one step of 255 here an
 """
 
 import pathlib
+from typing import Any
 
 import numpy
 import onnx
@@ -117,7 +118,7 @@ def pixels(pictures):
 def main():
     torch.manual_seed(11)
     pictures = dict(enumerate(images()))
-    made = {f"images/{number}": picture for number, picture in pictures.items()}
+    made: dict[str, Any] = {f"images/{number}": picture for number, picture in pictures.items()}
     # The processors want channels.
     pictures = {number: picture.reshape(*picture.shape[:2], -1) for number, picture in pictures.items()}
     # Of those in color: for others it has no meaning to the processor of a ViT.
