@@ -16,10 +16,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use crate::config::{BertConfig, Family};
-use crate::layers::{Linear, Norm};
+use crate::layers::{Linear, Norm, attended};
 use crate::ops::{BiasGelu, MaskedSoftmax, SplitHeads};
 use crate::relative_positions::RelativeBias;
 use crate::weights::Weights;
@@ -205,20 +205,13 @@ impl Layer {
             head_size,
         };
         let qkv = states.matmul(&self.qkv.weight)?.apply_op1_no_bwd(&split)?;
-        let scores = qkv
-            .get(0)?
-            .matmul(&qkv.get(1)?.transpose(D::Minus1, D::Minus2)?)?;
-        scores.inplace_op1(&MaskedSoftmax {
+        let softmax = MaskedSoftmax {
             tokens: Arc::clone(&tokens.counts),
             heads,
             width,
             distances: distances.cloned(),
             reach: None,
-        })?;
-        let attended = scores.matmul(&qkv.get(2)?)?;
-        attended
-            .transpose(1, 2)?
-            .contiguous()?
-            .reshape((rows * width, heads * head_size))
+        };
+        attended(&qkv, &softmax)
     }
 }

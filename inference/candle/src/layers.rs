@@ -1,10 +1,10 @@
-//! What encoders are made of: linear layers and norms.
+//! What encoders are made of: linear layers, norms and attention.
 
 use std::sync::Arc;
 
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 
-use crate::ops::{AddNorm, LayerNorm};
+use crate::ops::{AddNorm, LayerNorm, MaskedSoftmax};
 use crate::weights::Weights;
 
 /// `x W + b`, with `W` stored as `(inputs, outputs)`. The bias is added by the step that follows the product.
@@ -91,4 +91,18 @@ impl Norm {
         let norm = self.op();
         states.inplace_op2(residual, &AddNorm { bias, norm })
     }
+}
+
+/// What each token attends to, `softmax(q kᵀ / √d) v`, of all heads beside each other: `(rows x width, hidden)`. `qkv` is split by heads.
+pub(crate) fn attended(qkv: &Tensor, softmax: &MaskedSoftmax) -> Result<Tensor> {
+    let scores = qkv
+        .get(0)?
+        .matmul(&qkv.get(1)?.transpose(D::Minus1, D::Minus2)?)?;
+    scores.inplace_op1(softmax)?;
+    let attended = scores.matmul(&qkv.get(2)?)?;
+    let (rows, heads, width, head_size) = attended.dims4()?;
+    attended
+        .transpose(1, 2)?
+        .contiguous()?
+        .reshape((rows * width, heads * head_size))
 }

@@ -14,10 +14,10 @@
 
 use std::sync::Arc;
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use crate::bert::Tokens;
-use crate::layers::Norm;
+use crate::layers::{Norm, attended};
 use crate::modern_config::ModernBertConfig;
 use crate::ops::{GatedGelu, MaskedSoftmax, Rotate, SplitHeads};
 use crate::weights::Weights;
@@ -183,21 +183,14 @@ impl ModernLayer {
             width,
             head_size,
         })?;
-        let scores = qkv
-            .get(0)?
-            .matmul(&qkv.get(1)?.transpose(D::Minus1, D::Minus2)?)?;
-        scores.inplace_op1(&MaskedSoftmax {
+        let softmax = MaskedSoftmax {
             tokens: Arc::clone(&tokens.counts),
             heads,
             width,
             distances: None,
             reach: self.reach,
-        })?;
-        let attended = scores.matmul(&qkv.get(2)?)?;
-        attended
-            .transpose(1, 2)?
-            .contiguous()?
-            .reshape((rows * width, heads * head_size))
+        };
+        attended(&qkv, &softmax)
     }
 }
 

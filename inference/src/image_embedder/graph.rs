@@ -247,18 +247,6 @@ fn shape(axes: &[Axis]) -> String {
 mod tests {
     use super::*;
 
-    fn port(name: &str, axes: &[&str]) -> Port {
-        let axis = |text: &&str| {
-            text.parse()
-                .map_or_else(|_| Axis::Dynamic((*text).to_owned()), Axis::Fixed)
-        };
-        Port {
-            name: name.to_owned(),
-            kind: PortKind::Tensor(Element::Float32),
-            axes: Some(axes.iter().map(axis).collect()),
-        }
-    }
-
     fn chosen(
         ports: &[Port],
         output: Option<&str>,
@@ -281,9 +269,9 @@ mod tests {
     #[test]
     fn vector_is_the_most_finished_output_or_the_one_that_is_named() {
         let all = [
-            port("last_hidden_state", &["N", "50", "8"]),
-            port("pooler_output", &["N", "hidden"]),
-            port("image_embeds", &["N", "4"]),
+            Port::sample("last_hidden_state", &["N", "50", "8"]),
+            Port::sample("pooler_output", &["N", "hidden"]),
+            Port::sample("image_embeds", &["N", "4"]),
         ];
         let of = |output, pooling| chosen(&all, output, pooling).unwrap();
         assert_eq!(of(None, None), ("image_embeds".to_owned(), None, 4));
@@ -293,14 +281,17 @@ mod tests {
         assert_eq!(of(None, mean), ("last_hidden_state".to_owned(), mean, 8));
         let states = of(Some("last_hidden_state"), None);
         assert_eq!(states.1, Some(Pooling::Cls));
-        let only = [port("features", &["N", "7"])];
+        let only = [Port::sample("features", &["N", "7"])];
         assert_eq!(chosen(&only, None, None).unwrap().2, 7);
     }
 
     #[test]
     fn outputs_that_are_no_vectors_are_refused() {
-        let two = [port("a", &["N", "4"]), port("b", &["N", "4"])];
-        let map = [port("features", &["N", "8", "7", "7"])];
+        let two = [
+            Port::sample("a", &["N", "4"]),
+            Port::sample("b", &["N", "4"]),
+        ];
+        let map = [Port::sample("features", &["N", "8", "7", "7"])];
         for (ports, output, pooling, said) in [
             (&two[..], None, None, "name one by output="),
             (&two[..], Some("c"), None, "no output `c`"),
@@ -308,7 +299,7 @@ mod tests {
             (&two[..], None, Some(Pooling::Cls), "which pooling= needs"),
             (&map[..], None, None, "has the shape [N, 8, 7, 7]"),
             (
-                &[port("image_embeds", &["N", "d"])][..],
+                &[Port::sample("image_embeds", &["N", "d"])][..],
                 None,
                 None,
                 "how long",
@@ -327,20 +318,20 @@ mod tests {
         };
         let of = |ports: &[Port]| input_of(ports, size).map(|(_, element)| element);
         assert_eq!(
-            of(&[port("x", &["N", "3", "h", "48"])]),
+            of(&[Port::sample("x", &["N", "3", "h", "48"])]),
             Ok(DataType::Float32)
         );
         for (ports, said) in [
             (
-                vec![port("x", &["N", "3", "48", "32"])],
+                vec![Port::sample("x", &["N", "3", "48", "32"])],
                 "has the shape [N, 3, 48, 32]",
             ),
             (
-                vec![port("x", &["N", "32", "48"])],
+                vec![Port::sample("x", &["N", "32", "48"])],
                 "makes images of [3, 32, 48]",
             ),
             (
-                vec![port("x", &["N"]), port("input_ids", &["N"])],
+                vec![Port::sample("x", &["N"]), Port::sample("input_ids", &["N"])],
                 "CLIPVisionModelWithProjection",
             ),
         ] {

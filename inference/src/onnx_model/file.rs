@@ -31,6 +31,22 @@ pub(crate) struct Port {
     pub(crate) axes: Option<Vec<Axis>>,
 }
 
+#[cfg(test)]
+impl Port {
+    /// One of float32. Axes that are no numbers are dynamic.
+    pub(crate) fn sample(name: &str, axes: &[&str]) -> Self {
+        let axis = |text: &&str| {
+            text.parse()
+                .map_or_else(|_| Axis::Dynamic((*text).to_owned()), Axis::Fixed)
+        };
+        Self {
+            name: name.to_owned(),
+            kind: PortKind::Tensor(Element::Float32),
+            axes: Some(axes.iter().map(axis).collect()),
+        }
+    }
+}
+
 /// What goes through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PortKind {

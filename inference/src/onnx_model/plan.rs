@@ -381,21 +381,9 @@ fn fixed_rows(inputs: &[Port], outputs: &[&Port]) -> Result<Option<usize>, Strin
 mod tests {
     use super::*;
 
-    fn port(name: &str, axes: &[&str]) -> Port {
-        let axis = |text: &&str| {
-            text.parse()
-                .map_or_else(|_| Axis::Dynamic((*text).to_owned()), Axis::Fixed)
-        };
-        Port {
-            name: name.to_owned(),
-            kind: PortKind::Tensor(Element::Float32),
-            axes: Some(axes.iter().map(axis).collect()),
-        }
-    }
-
     fn rows(inputs: &[&[&str]], outputs: &[&[&str]]) -> Result<Option<usize>, String> {
-        let inputs: Vec<Port> = inputs.iter().map(|axes| port("x", axes)).collect();
-        let outputs: Vec<Port> = outputs.iter().map(|axes| port("y", axes)).collect();
+        let inputs: Vec<Port> = inputs.iter().map(|axes| Port::sample("x", axes)).collect();
+        let outputs: Vec<Port> = outputs.iter().map(|axes| Port::sample("y", axes)).collect();
         fixed_rows(&inputs, &outputs.iter().collect::<Vec<_>>())
     }
 

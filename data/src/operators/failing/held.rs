@@ -125,7 +125,7 @@ mod tests {
 
     use aktis_worker::TaskFailure;
     use bytes::Bytes;
-    use datafusion_execution::memory_pool::{GreedyMemoryPool, MemoryConsumer};
+    use datafusion_execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, MemoryReservation};
 
     use super::*;
     use crate::graph::MapCall;
@@ -168,12 +168,18 @@ mod tests {
         (Guard::new(&Arc::new(input), 0, &step, None, &[]), noted)
     }
 
-    #[test]
-    fn call_that_grows_beyond_relational_work_is_noted_again() {
+    /// A sort that holds more than any process.
+    fn large_sort() -> MemoryReservation {
         let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(usize::MAX));
         count_pool(&pool);
         let sort = MemoryConsumer::new("sort").register(&pool);
         sort.grow(1 << 40);
+        sort
+    }
+
+    #[test]
+    fn call_that_grows_beyond_relational_work_is_noted_again() {
+        let sort = large_sort();
         let (guard, noted) = careful_guard();
         let piece = CallPiece::new(rows(0, 4), 10, 0);
         guard.begins(&piece).expect("notes");
@@ -194,10 +200,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_call_is_noted_when_it_has_ended() {
-        let pool: Arc<dyn MemoryPool> = Arc::new(GreedyMemoryPool::new(usize::MAX));
-        count_pool(&pool);
-        let sort = MemoryConsumer::new("sort").register(&pool);
-        sort.grow(1 << 40);
+        let sort = large_sort();
         let (guard, noted) = careful_guard();
         let piece = CallPiece::new(rows(0, 4), 10, 0);
         guard.begins(&piece).expect("notes");

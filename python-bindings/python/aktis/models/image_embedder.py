@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, Literal
 
+from .native_model import NativeModel, check_count
 from .onnxruntime_path import find_onnxruntime
 
 ImagePooling = Literal["cls", "mean"]
 
 
-class ImageEmbedder:
+class ImageEmbedder(NativeModel):
     """Turns a column of images into a column of vectors, in Rust: CLIP and ViT on ONNX Runtime.
 
     A description, as :class:`aktis.models.TextEmbedder` is: give it to ``map_batches`` in the place of a class::
@@ -50,6 +50,8 @@ class ImageEmbedder:
         ImageEmbedder('models/clip-vit-base-patch32', column='photo', output_column='embedding', batch_size=32)
     """
 
+    kind = "image_embedder"
+
     def __init__(
         self,
         model_dir: str | os.PathLike[str],
@@ -71,9 +73,8 @@ class ImageEmbedder:
             raise ValueError(
                 f"output_column and column are both {column!r}; the images are kept, so choose another name"
             )
-        is_count = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0
-        if not is_count and batch_size != "auto":
-            raise ValueError(f'batch_size must be a whole number of at least 1, or "auto", not {batch_size!r}')
+        check_count("batch_size", batch_size, or_auto=True)
+        super().__init__(device=device, intra_threads=intra_threads, replicas=replicas)
         self.model_dir = Path(model_dir)
         self.column = column
         self.output_column = output_column
@@ -82,26 +83,11 @@ class ImageEmbedder:
         self.onnx_file = onnx_file
         self.normalize = normalize
         self.batch_size = batch_size
-        self.device = device
-        self.intra_threads = intra_threads
-        self.replicas = replicas
 
     def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
-        """The fields of the Rust `ImageEmbedderSpec`.
-
-        Args:
-            replicas: counts where the model itself names none.
-            sharing: so many actors share the CPUs of a machine. Counts where nobody names replicas: who loads the model knows how
-                many CPUs it has.
-
-        Returns:
-            A dictionary that can be written as JSON.
-
-        >>> ImageEmbedder("models/vit", pooling="mean").spec(replicas=3)["replicas"]
-        3
-        """
         library = find_onnxruntime()
         return {
+            **self._placement(replicas, sharing),
             "model_dir": str(self.model_dir.absolute()),
             "column": self.column,
             "output_column": self.output_column,
@@ -110,27 +96,8 @@ class ImageEmbedder:
             "onnx_file": self.onnx_file,
             "normalize": self.normalize,
             "batch_size": None if self.batch_size == "auto" else self.batch_size,
-            "device": self.device,
-            "intra_threads": self.intra_threads,
-            "replicas": self.replicas if self.replicas is not None else replicas,
-            "sharing": sharing,
             "onnxruntime_path": str(library) if library is not None else None,
         }
-
-    def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str:
-        """:meth:`spec`, under what kind of model it is, as the JSON that travels to the actors.
-
-        Args:
-            replicas: as for :meth:`spec`.
-            sharing: as for :meth:`spec`.
-
-        Returns:
-            JSON.
-
-        >>> ImageEmbedder("models/vit").spec_json().startswith('{"image_embedder": ')
-        True
-        """
-        return json.dumps({"image_embedder": self.spec(replicas=replicas, sharing=sharing)})
 
     def __repr__(self) -> str:
         return (

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from .native_model import NativeModel, check_count
 from .onnxruntime_path import find_onnxruntime
 
 
-class OnnxModel:
+class OnnxModel(NativeModel):
     """Runs an ONNX graph over columns, in Rust: its inputs are columns, its outputs become columns.
 
     This is a description, not a loaded model: each actor of the pool loads the graph from it, once. Give it to ``map_batches`` in the
@@ -62,6 +62,8 @@ class OnnxModel:
         OnnxModel('add.onnx', inputs={'x': 'price'}, outputs={'y': 'total'}, batch_size=64)
     """
 
+    kind = "onnx_model"
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -80,65 +82,28 @@ class OnnxModel:
             raise TypeError(
                 f"outputs must be names, or a mapping from names to columns, not {outputs!r}: give [{outputs!r}]"
             )
-        for name, value in (("batch_size", batch_size), ("byte_budget", byte_budget)):
-            is_auto = name == "batch_size" and value == "auto"
-            is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-            if value is not None and not is_auto and not is_count:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if batch_size is None:
-            raise ValueError('batch_size must be a whole number of at least 1, or "auto", not None')
+        check_count("batch_size", batch_size, or_auto=True)
+        if byte_budget is not None:
+            check_count("byte_budget", byte_budget)
+        super().__init__(device=device, intra_threads=intra_threads, replicas=replicas)
         self.path = Path(path)
         self.inputs = dict(inputs or {})
         named = outputs if isinstance(outputs, Mapping) or outputs is None else {name: name for name in outputs}
         self.outputs = None if named is None else dict(named)
         self.batch_size = batch_size
         self.byte_budget = byte_budget
-        self.device = device
-        self.intra_threads = intra_threads
-        self.replicas = replicas
 
     def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
-        """The fields of the Rust `OnnxModelSpec`.
-
-        Args:
-            replicas: counts where the model itself names none.
-            sharing: so many actors share the CPUs of a machine. Counts where nobody names replicas: who loads the model knows how
-                many CPUs it has.
-
-        Returns:
-            A dictionary that can be written as JSON.
-
-        >>> OnnxModel("add.onnx", outputs=["y"]).spec(replicas=3)["outputs"]
-        [('y', 'y')]
-        """
         library = find_onnxruntime()
         return {
+            **self._placement(replicas, sharing),
             "path": str(self.path.absolute()),
             "inputs": self.inputs,
             "outputs": None if self.outputs is None else list(self.outputs.items()),
             "batch_size": None if self.batch_size == "auto" else self.batch_size,
             "byte_budget": self.byte_budget,
-            "device": self.device,
-            "intra_threads": self.intra_threads,
-            "replicas": self.replicas if self.replicas is not None else replicas,
-            "sharing": sharing,
             "onnxruntime_path": str(library) if library is not None else None,
         }
-
-    def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str:
-        """:meth:`spec`, under what kind of model it is, as the JSON that travels to the actors.
-
-        Args:
-            replicas: as for :meth:`spec`.
-            sharing: as for :meth:`spec`.
-
-        Returns:
-            JSON.
-
-        >>> OnnxModel("add.onnx").spec_json().startswith('{"onnx_model": ')
-        True
-        """
-        return json.dumps({"onnx_model": self.spec(replicas=replicas, sharing=sharing)})
 
     def __repr__(self) -> str:
         named = {"inputs": self.inputs or None, "outputs": self.outputs}

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 from .candle_path import find_candle
+from .native_model import NativeModel
 from .onnxruntime_path import find_onnxruntime
 
 Backend = Literal["auto", "onnx", "candle"]
 
 
-class TextModel:
+class TextModel(NativeModel):
     """A model folder, and how it is run. Its subclasses say what is read and what comes out."""
-
-    #: What it is called in the JSON that travels to the actors.
-    kind: str
 
     def __init__(
         self,
@@ -36,14 +33,12 @@ class TextModel:
             raise ValueError(f"backend must be 'auto', 'onnx' or 'candle', not {backend!r}")
         if onnx_file is not None and backend == "candle":
             raise ValueError(f"onnx_file={onnx_file!r} is for backend='onnx', and candle runs model.safetensors")
+        super().__init__(device=device, intra_threads=intra_threads, replicas=replicas)
         self.model_dir = Path(model_dir)
         self.backend = backend
         self.onnx_file = onnx_file
-        self.device = device
         self.max_tokens = max_tokens
         self.token_budget = token_budget
-        self.intra_threads = intra_threads
-        self.replicas = replicas
         self.window_rows = window_rows
 
     def config(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
@@ -64,53 +59,18 @@ class TextModel:
         library = find_onnxruntime() if self.backend != "candle" else None
         candle = find_candle() if self.backend != "onnx" else None
         return {
+            **self._placement(replicas, sharing),
             "model_dir": str(self.model_dir.absolute()),
             "backend": self.backend,
             "onnx_file": self.onnx_file,
-            "device": self.device,
             "max_tokens": self.max_tokens,
             "token_budget": self.token_budget,
-            "intra_threads": self.intra_threads,
-            "replicas": self.replicas if self.replicas is not None else replicas,
-            "sharing": sharing,
             "onnxruntime_path": str(library) if library is not None else None,
             "candle_path": str(candle) if candle is not None else None,
         }
-
-    def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
-        """What describes the model to its actors.
-
-        Args:
-            replicas: as for :meth:`config`.
-            sharing: as for :meth:`config`.
-
-        Returns:
-            A dictionary that can be written as JSON.
-
-        >>> from aktis.models import TextEmbedder
-        >>> TextEmbedder("models/minilm", column="body").spec()["stream"]
-        {'text_column': 'body', 'output_column': 'embedding'}
-        """
-        raise NotImplementedError
 
     def _stream(self, columns: dict[str, str]) -> dict[str, Any]:
         stream: dict[str, Any] = dict(columns)
         if self.window_rows is not None:
             stream["window_rows"] = self.window_rows
         return stream
-
-    def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str:
-        """:meth:`spec`, under what kind of model it is, as the JSON that travels to the actors.
-
-        Args:
-            replicas: as for :meth:`config`.
-            sharing: as for :meth:`config`.
-
-        Returns:
-            JSON.
-
-        >>> from aktis.models import TextEmbedder
-        >>> TextEmbedder("models/minilm").spec_json(replicas=2).startswith('{"text_embedder": ')
-        True
-        """
-        return json.dumps({self.kind: self.spec(replicas=replicas, sharing=sharing)})

@@ -1,0 +1,84 @@
+"""What models that run without Python have in common: where they run, and how they travel."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+class NativeModel:
+    """A description of a model that actors load once each; see :class:`aktis.models.TextEmbedder` for what the arguments mean."""
+
+    #: What kind of model it is, as the actors call it.
+    kind: str
+
+    def __init__(self, *, device: str, intra_threads: int | None, replicas: int | None) -> None:
+        self.device = device
+        self.intra_threads = intra_threads
+        self.replicas = replicas
+
+    def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
+        """What describes the model to its actors.
+
+        Args:
+            replicas: counts where the model itself names none.
+            sharing: so many actors share the CPUs of a machine. Counts where nobody names replicas: who loads the model knows how
+                many CPUs it has.
+
+        Returns:
+            A dictionary that can be written as JSON.
+
+        >>> from aktis.models import ImageEmbedder, OnnxModel
+        >>> ImageEmbedder("models/vit", pooling="mean").spec(replicas=3)["replicas"]
+        3
+        >>> OnnxModel("add.onnx", outputs=["y"]).spec()["outputs"]
+        [('y', 'y')]
+        """
+        raise NotImplementedError
+
+    def spec_json(self, *, replicas: int | None = None, sharing: int | None = None) -> str:
+        """:meth:`spec`, under what kind of model it is, as the JSON that travels to the actors.
+
+        Args:
+            replicas: as for :meth:`spec`.
+            sharing: as for :meth:`spec`.
+
+        Returns:
+            JSON.
+
+        >>> from aktis.models import TextEmbedder
+        >>> TextEmbedder("models/minilm").spec_json(replicas=2).startswith('{"text_embedder": ')
+        True
+        """
+        return json.dumps({self.kind: self.spec(replicas=replicas, sharing=sharing)})
+
+    def _placement(self, replicas: int | None, sharing: int | None) -> dict[str, Any]:
+        return {
+            "device": self.device,
+            "intra_threads": self.intra_threads,
+            "replicas": self.replicas if self.replicas is not None else replicas,
+            "sharing": sharing,
+        }
+
+
+def check_count(name: str, value: object, *, or_auto: bool = False) -> None:
+    """Refuses what is no whole number of at least 1, or ``"auto"`` where that may be.
+
+    Args:
+        name: what it is called.
+        value: it.
+        or_auto: whether ``"auto"`` is right, too.
+
+    Raises:
+        ValueError: it is neither.
+
+    >>> check_count("batch_size", "auto", or_auto=True)
+    >>> check_count("byte_budget", 0)
+    Traceback (most recent call last):
+    ...
+    ValueError: byte_budget must be a whole number of at least 1, not 0
+    """
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if not is_count and not (or_auto and value == "auto"):
+        auto = ', or "auto"' if or_auto else ""
+        raise ValueError(f"{name} must be a whole number of at least 1{auto}, not {value!r}")
