@@ -43,6 +43,7 @@ use parking_lot::Mutex;
 
 use crate::graph::{MapCall, Operator};
 use crate::operators::expect::Judgements;
+use crate::operators::map::group_ends::group_ends;
 use crate::operators::stream::pause;
 use crate::operators::udf::FailedRow;
 use crate::plan::{FailurePolicy, OnError};
@@ -148,6 +149,8 @@ pub(crate) struct Guard {
     name: String,
     policy: FailurePolicy,
     places: Option<Arc<Places>>,
+    /// What makes rows one group, of which a call gets all.
+    group_keys: Vec<String>,
     told: BTreeSet<u64>,
     blamed: BTreeMap<u64, BlamedRow>,
     cuts: BTreeSet<u64>,
@@ -188,6 +191,7 @@ impl Guard {
             name: call.name.clone(),
             policy: call.failures,
             places,
+            group_keys: call.batching.group_keys.clone(),
             told: told.iter().filter(of_step).map(|row| row.row).collect(),
             blamed: blamed.map(|row| (row.row.row, row.clone())).collect(),
             cuts: cuts.iter().filter(of_step).map(|row| row.row).collect(),
@@ -264,9 +268,16 @@ impl Guard {
         } else {
             whole.without(|row| told.contains(&row) || blamed.contains_key(&row))?
         };
+        let most = self.most_rows.unwrap_or(usize::MAX);
+        if !self.group_keys.is_empty() {
+            let ends = group_ends(&left.batch, &self.group_keys).map_err(|error| {
+                let text = format!("{}: look for the ends of groups: {error}", self.name);
+                TaskFailure::new(ErrorCode::Internal, text)
+            })?;
+            return Ok(left.in_groups(&ends, most));
+        }
         let cuts = self.cuts.range(rows).copied();
         let pieces = left.cut_before(cuts).into_iter();
-        let most = self.most_rows.unwrap_or(usize::MAX);
         Ok(pieces.flat_map(|piece| piece.in_parts_of(most)).collect())
     }
 

@@ -151,6 +151,23 @@ impl CallPiece {
         parts
     }
 
+    /// The same in pieces of whole groups, which end behind these rows: of at most so many rows, or of one group.
+    pub(crate) fn in_groups(self, ends: &[usize], most: usize) -> Vec<Self> {
+        let mut pieces = Vec::new();
+        let (mut first, mut last) = (0, 0);
+        for &end in ends {
+            if end - first > most && last > first {
+                pieces.push(self.slice(first, last - first));
+                first = last;
+            }
+            last = end;
+        }
+        if last > first {
+            pieces.push(self.slice(first, last - first));
+        }
+        pieces
+    }
+
     /// The same in pieces, each of which begins with one of these rows, given in order; none without rows.
     pub(crate) fn cut_before(self, cuts: impl Iterator<Item = u64>) -> Vec<Self> {
         let (all, mut first) = (self.num_rows(), 0);
@@ -179,6 +196,23 @@ impl CallPiece {
 mod tests {
     use super::*;
     use crate::testing::{ids, rows};
+
+    #[test]
+    fn pieces_have_whole_groups_however_large_one_is() {
+        let cut = |most| -> Vec<usize> {
+            let whole = CallPiece::new(rows(0, 10), 100, 0);
+            let pieces = whole.in_groups(&[1, 3, 8, 9, 10], most);
+            pieces.iter().map(CallPiece::num_rows).collect()
+        };
+        assert_eq!(cut(usize::MAX), [10]);
+        assert_eq!(cut(4), [3, 5, 2]);
+        assert_eq!(cut(1), [1, 2, 5, 1, 1]);
+        assert!(
+            CallPiece::new(rows(0, 0), 0, 0)
+                .in_groups(&[], 3)
+                .is_empty()
+        );
+    }
 
     fn numbers(piece: &CallPiece) -> Vec<u64> {
         (0..piece.num_rows()).map(|at| piece.row(at)).collect()

@@ -36,9 +36,7 @@ impl GroupEnds {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let keys = self.keys.iter();
-        let columns = keys.filter_map(|key| batch.column_by_name(key).map(comparable));
-        let columns: Vec<ArrayRef> = columns.collect();
+        let columns = key_columns(batch, &self.keys);
         let begun = last_group(&columns)?;
         if begun > 0 || self.is_other(&columns)? {
             self.whole_rows = waiting + begun;
@@ -64,6 +62,21 @@ impl GroupEnds {
     pub(super) fn take(&mut self) -> usize {
         std::mem::take(&mut self.whole_rows)
     }
+}
+
+/// Behind which rows the groups of this batch end.
+pub(crate) fn group_ends(batch: &RecordBatch, keys: &[String]) -> Result<Vec<usize>, ArrowError> {
+    let columns = key_columns(batch, keys);
+    if columns.is_empty() {
+        return Ok(vec![batch.num_rows()]);
+    }
+    let ranges = partition(&columns)?.ranges();
+    Ok(ranges.into_iter().map(|range| range.end).collect())
+}
+
+fn key_columns(batch: &RecordBatch, keys: &[String]) -> Vec<ArrayRef> {
+    let columns = keys.iter().filter_map(|key| batch.column_by_name(key));
+    columns.map(comparable).collect()
 }
 
 /// Where the last group begins; one that has no keys is all rows.

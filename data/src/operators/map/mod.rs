@@ -5,7 +5,7 @@
 //! take only so long, or batches are pieces of frames ([`sizes`]), outputs wait until their call has ended ([`guarded`]).
 
 mod ahead;
-mod group_ends;
+pub(crate) mod group_ends;
 mod growth;
 mod guarded;
 mod memory;

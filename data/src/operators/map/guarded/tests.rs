@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
+use arrow::array::{ArrayRef, Int64Array};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -16,7 +17,7 @@ use crate::operators::failing::notes::{NoNotes, Notes};
 use crate::operators::failing::{FailingInput, Watch};
 use crate::operators::stream::{Batches, is_pause};
 use crate::operators::udf::BatchFunction;
-use crate::plan::{FailurePolicy, MapSpec, OnError};
+use crate::plan::{Batching, FailurePolicy, MapSpec, OnError};
 use crate::testing::{ids, rows, test_map};
 use crate::wire::failing::{FailingSpec, MostRows, NotedCall};
 use crate::wire::sizes::SizesSpec;
@@ -288,4 +289,34 @@ fn outputs_of_a_call_that_is_suspected_come_one_by_one_as_before() {
     assert_eq!(most_rows(5), before);
     // There are no such outputs where the batch was cut.
     assert_eq!(most_rows(3), [5, 5]);
+}
+
+/// The function of a group gets all of it, also where workers have died of calls with fewer rows.
+#[test]
+fn calls_of_groups_are_cut_between_groups_alone() {
+    let step = MapCall::of(&MapSpec {
+        batching: Batching {
+            group_keys: vec!["group".to_owned()],
+            ..Batching::default()
+        },
+        ..test_map("groups")
+    });
+    let known = FailingSpec {
+        most_rows: vec![MostRows { step: 0, rows: 2 }],
+        ..FailingSpec::default()
+    };
+    let input = FailingInput::new(
+        known,
+        0,
+        "here".into(),
+        Arc::new(NoNotes),
+        Arc::<Watch>::default(),
+        false,
+    );
+    let mut guard = Guard::new(&Arc::new(input), 0, &step, None, &[]);
+    let groups: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3, 3, 3, 3, 3, 4]));
+    let batch = RecordBatch::try_from_iter([("group", groups)]).expect("is a batch");
+    let pieces = guard.enter(batch, 0).expect("can be cut");
+    let sizes: Vec<usize> = pieces.iter().map(CallPiece::num_rows).collect();
+    assert_eq!(sizes, [2, 5, 1]);
 }
