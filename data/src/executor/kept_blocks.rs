@@ -4,6 +4,7 @@
 //! would fill this process, where nothing can be spilled. From some bytes on they go to the store like longer ones.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use aktis_worker::TaskFailure;
 
@@ -14,6 +15,9 @@ use crate::block::BlockHandle;
 /// Blocks in this process have this part of the budget.
 const HERE_PART: u64 = 16;
 
+/// A store that takes nothing lets whoever asks wait, and all of the execution with it: it is not asked again before this is over.
+const FULL_FOR: Duration = Duration::from_secs(30);
+
 /// The blocks that there are.
 pub(crate) struct KeptBlocks {
     handles: HashMap<BlockKey, BlockHandle>,
@@ -21,6 +25,8 @@ pub(crate) struct KeptBlocks {
     here: HashMap<BlockKey, u64>,
     here_bytes: u64,
     most_here_bytes: u64,
+    /// The store took nothing: until then it is not asked again.
+    full_until: Option<Instant>,
 }
 
 impl KeptBlocks {
@@ -31,6 +37,7 @@ impl KeptBlocks {
             here: HashMap::new(),
             here_bytes: 0,
             most_here_bytes: budget_bytes / HERE_PART,
+            full_until: None,
         }
     }
 
@@ -60,12 +67,17 @@ impl KeptBlocks {
     ) {
         if let Some(bytes) = bytes_here {
             let has_room = self.here_bytes + bytes <= self.most_here_bytes;
-            match (!has_room).then(|| put_away(&handle)).transpose() {
+            let is_full = self.full_until.is_some_and(|until| Instant::now() < until);
+            match (!has_room && !is_full)
+                .then(|| put_away(&handle))
+                .transpose()
+            {
                 Ok(Some(stored)) => handle = stored,
                 Ok(None) => self.count_here(block, bytes),
                 // It is safe where it is, and whoever needs the store next says what is wrong with it.
                 Err(failure) => {
-                    tracing::debug!(%failure, "a short block stays in this process");
+                    tracing::debug!(%failure, "short blocks stay in this process");
+                    self.full_until = Some(Instant::now() + FULL_FOR);
                     self.count_here(block, bytes);
                 }
             }
@@ -153,5 +165,8 @@ mod tests {
         blocks.insert(BlockKey(0), BlockHandle::new(Place::Here), Some(1), full);
         assert!(blocks.get(BlockKey(0)).is_some());
         assert_eq!(blocks.here_bytes, 1);
+        let asked = |_: &BlockHandle| panic!("it has just said that it takes nothing");
+        blocks.insert(BlockKey(1), BlockHandle::new(Place::Here), Some(1), asked);
+        assert_eq!(blocks.here_bytes, 2);
     }
 }
