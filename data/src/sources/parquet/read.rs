@@ -78,7 +78,13 @@ impl SourceReader for FileReader {
             .map_err(|error| {
                 TaskFailure::new(ErrorCode::Internal, format!("start a reader: {error}"))
             })?;
-        let runs = runs(&parts, &columns, self.files.store.is_remote());
+        let are_told_apart = self.scan.predicate.is_none();
+        let runs = runs(
+            &parts,
+            &columns,
+            self.files.store.is_remote(),
+            are_told_apart,
+        );
         Ok(Box::new(FileStream {
             files: self.files.clone(),
             batch_rows: self.scan.batch_rows,
@@ -114,12 +120,18 @@ impl SourceReader for FileReader {
 }
 
 /// Parts that one stream reads: those of files that are far are few, so that several streams wait for answers at once.
-fn runs(parts: &[FilePart], columns: &ScanColumns, is_far: bool) -> VecDeque<Vec<FilePart>> {
+/// `are_told_apart`: small files are read in another way than others.
+fn runs(
+    parts: &[FilePart],
+    columns: &ScanColumns,
+    is_far: bool,
+    are_told_apart: bool,
+) -> VecDeque<Vec<FilePart>> {
     let mut bytes = 0;
     let is_one_run = |one: &FilePart, next: &FilePart| {
         bytes += one.bytes;
         let is_enough = is_far && (one.path != next.path || bytes >= FAR_RUN_BYTES);
-        let is_alike = small::is_all_of_one(one) == small::is_all_of_one(next);
+        let is_alike = !are_told_apart || small::is_all_of_one(one) == small::is_all_of_one(next);
         let is_one = !is_enough && is_alike && columns.is_one_run(one, next);
         if !is_one {
             bytes = 0;
