@@ -27,6 +27,20 @@ pub fn host_name() -> String {
     )
 }
 
+/// What a process holds that is in no file, and in no memory that others may have mapped; what it has in common with the process that it
+/// was forked from is among it. The kernel counts as it goes. `None`: it is gone.
+pub fn anonymous_bytes(pid: u32) -> Option<u64> {
+    anonymous_of(&fs::read_to_string(format!("/proc/{pid}/statm")).ok()?)
+}
+
+/// What is resident without what is in files or may be mapped by others: the second number without the third.
+fn anonymous_of(statm: &str) -> Option<u64> {
+    let mut pages = statm.split_whitespace().skip(1);
+    let resident: u64 = pages.next()?.parse().ok()?;
+    let shared: u64 = pages.next()?.parse().ok()?;
+    Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
+}
+
 /// The user's folder for what outlives a process and is no document; `None` for a user without a home.
 pub fn state_dir() -> Option<PathBuf> {
     state_dir_of(environment("XDG_STATE_HOME"), environment("HOME"))
@@ -95,6 +109,13 @@ fn limit_files(root: &Path, groups: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_in_files_and_of_others_is_not_counted() {
+        let page = rustix::param::page_size() as u64;
+        assert_eq!(anonymous_of("900 100 30 1 0 60 0\n"), Some(70 * page));
+        assert_eq!(anonymous_of(""), None);
+    }
 
     #[test]
     fn state_lies_where_the_environment_says() {

@@ -158,7 +158,7 @@ impl Processes for SystemProcesses {
     }
 
     fn anonymous_bytes(&self, pid: u32) -> Option<u64> {
-        held::anonymous_bytes(pid)
+        aktis_common::machine::anonymous_bytes(pid)
     }
 
     fn own_bytes(&self, pid: u32) -> Option<u64> {

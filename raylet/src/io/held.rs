@@ -17,25 +17,10 @@ pub(crate) struct Measured {
     pub(crate) took: Duration,
 }
 
-/// What a process holds that is in no file, and in no memory that others may have mapped; what it has in common with the process that it
-/// was forked from is among it. The kernel counts as it goes.
-pub(crate) fn anonymous_bytes(pid: u32) -> Option<u64> {
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    anonymous_of(&statm)
-}
-
 /// What a process holds for itself alone; `None` where nobody can tell. The kernel walks over all of its pages.
 pub(crate) fn own_bytes(pid: u32) -> Option<u64> {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
     own_of(&rollup.ok()?)
-}
-
-/// What is resident without what is in files or may be mapped by others: the second number without the third.
-fn anonymous_of(statm: &str) -> Option<u64> {
-    let mut pages = statm.split_whitespace().skip(1);
-    let resident: u64 = pages.next()?.parse().ok()?;
-    let shared: u64 = pages.next()?.parse().ok()?;
-    Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
 }
 
 /// Anonymous pages of its own, in memory and swapped out, or somewhat less. Its share of a page that it has in common with others is half at
@@ -54,13 +39,12 @@ fn own_of(rollup: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use aktis_common::machine::anonymous_bytes;
+
     use super::*;
 
     #[test]
-    fn memory_in_files_and_of_others_is_not_counted() {
-        let page = rustix::param::page_size() as u64;
-        assert_eq!(anonymous_of("900 100 30 1 0 60 0\n"), Some(70 * page));
-        assert_eq!(anonymous_of(""), None);
+    fn memory_in_common_with_others_is_shared_out() {
         let rollup = |pss_anon: u32, pss_shmem: u32| {
             format!(
                 "00-ff ---p 0 0 0 [rollup]\nRss: 900 kB\nPss: 500 kB\nPss_Anon:   {pss_anon} kB\n\

@@ -20,12 +20,15 @@ const LOOK: Duration = Duration::from_millis(100);
 /// What is explained by pages in common is measured again after this, and after so many times what measuring took.
 const MEASURED_FOR: Duration = Duration::from_secs(1);
 const PAUSE_FACTOR: u32 = 50;
+/// One that has not answered for so long is begun again.
+const MEASURING: Duration = Duration::from_secs(30);
 
 /// What is known of a worker.
 #[derive(Debug)]
 struct Known {
     pid: u32,
-    is_measuring: bool,
+    /// Since when it is being measured. That waits for what the process does with its memory, and may never come back.
+    measuring_since: Option<Instant>,
     /// Anonymous pages that are not its own, in bytes, and until when that counts.
     common: Option<(u64, Instant)>,
 }
@@ -55,7 +58,7 @@ impl MemoryWatch {
         }
         let unknown = || Known {
             pid,
-            is_measuring: false,
+            measuring_since: None,
             common: None,
         };
         let known = self.known.entry(worker).or_insert_with(unknown);
@@ -65,8 +68,12 @@ impl MemoryWatch {
         let is_explained = known.common.is_some_and(|(common_bytes, until)| {
             anonymous_bytes.saturating_sub(common_bytes) <= limit_bytes && now < until
         });
-        let must = !known.is_measuring && !is_explained;
-        known.is_measuring |= must;
+        let is_measuring = (known.measuring_since)
+            .is_some_and(|since| now.saturating_duration_since(since) < MEASURING);
+        let must = !is_measuring && !is_explained;
+        if must {
+            known.measuring_since = Some(now);
+        }
         must
     }
 
@@ -82,7 +89,7 @@ impl MemoryWatch {
         if known.pid != measured.pid {
             return None;
         }
-        known.is_measuring = false;
+        known.measuring_since = None;
         let own_bytes = measured.own_bytes?;
         let pause = MEASURED_FOR.max(measured.took * PAUSE_FACTOR);
         let common_bytes = measured.anonymous_bytes.saturating_sub(own_bytes);
@@ -121,6 +128,9 @@ impl RayletLoop {
             self.surroundings.beside.spawn_blocking(move || {
                 let began = Instant::now();
                 let own_bytes = processes.own_bytes(pid);
+                // What was given back meanwhile was in common with nobody.
+                let after = processes.anonymous_bytes(pid).unwrap_or(0);
+                let anonymous_bytes = anonymous_bytes.min(after);
                 mailbox.send(Message::Measured(Measured {
                     worker,
                     pid,

@@ -8,12 +8,12 @@
 //!                 looked at until the call ends; noted again as soon as they hold less than half: it is the call that grows
 //! ```
 
-use std::fs;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use aktis_common::machine::anonymous_bytes;
 use datafusion_execution::memory_pool::MemoryPool;
 use parking_lot::Mutex;
 
@@ -41,18 +41,9 @@ pub(super) fn with_held(call: NotedCall) -> NotedCall {
     drop(pools);
     NotedCall {
         relational_bytes: reserved as u64,
-        process_bytes: process_bytes().unwrap_or(0),
+        process_bytes: anonymous_bytes(std::process::id()).unwrap_or(0),
         ..call
     }
-}
-
-/// What is resident and in no file, and in no memory that others may have mapped.
-fn process_bytes() -> Option<u64> {
-    let statm = fs::read_to_string("/proc/self/statm").ok()?;
-    let mut pages = statm.split_whitespace().skip(1);
-    let resident: u64 = pages.next()?.parse().ok()?;
-    let shared: u64 = pages.next()?.parse().ok()?;
-    Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
 }
 
 /// The call that is under way, where calls are made one at a time.
