@@ -1,14 +1,21 @@
 //! `UNPIVOT`: a row for each column, with the column's name and its value.
+//!
+//! Each column is a branch of a union that goes through the whole input, with other columns and filters pushed into it, so that the
+//! branches need not share a stage. They must get the same rows all the same: what a run chooses or numbers as rows come is refused.
 
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DFSchema, Result, plan_err};
 use datafusion_expr::planner::RelationPlannerContext;
 use datafusion_expr::type_coercion::binary::type_union_coercion;
-use datafusion_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, lit};
+use datafusion_expr::{
+    Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Union, WindowFunctionDefinition, lit,
+};
 use datafusion_sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias, Ident, NullInclusion};
 
+use super::nodes::relation::{Relation, RelationNode};
 use super::pivot::{check_names, others, unqualified};
 
 pub(super) struct Unpivot<'a> {
@@ -36,6 +43,9 @@ impl Unpivot<'_> {
         let schema = Arc::clone(input.schema());
         let names = self.value_names(context)?;
         let branches = self.branches(&schema, names.len(), context)?;
+        if branches.len() > 1 {
+            check_same_rows(&input)?;
+        }
         let kept = others(&schema, branches.iter().flat_map(|branch| &branch.values));
         let types = self.types(&branches, &schema, &names)?;
         let mut plans = Vec::with_capacity(branches.len());
@@ -133,6 +143,85 @@ impl Unpivot<'_> {
         };
         names.iter().enumerate().map(common).collect()
     }
+}
+
+/// Fails for an input that may have other rows for one branch than for the next.
+fn check_same_rows(input: &LogicalPlan) -> Result<()> {
+    let mut found = None;
+    input.apply_with_subqueries(|node| {
+        found = differs(node);
+        Ok(match found {
+            Some(_) => TreeNodeRecursion::Stop,
+            None => TreeNodeRecursion::Continue,
+        })
+    })?;
+    match found {
+        Some(what) => plan_err!(
+            "UNPIVOT goes through its input once for each column, and {what} need not be the same every time: materialize() the \
+             input before, t=ds.materialize(), or t=aktis.data.sql(...).materialize() for a query in FROM, and unpivot t"
+        ),
+        None => Ok(()),
+    }
+}
+
+/// What the node chooses or numbers by the order in which rows come, or by chance.
+fn differs(node: &LogicalPlan) -> Option<&'static str> {
+    let has = |is: fn(&Expr) -> bool| {
+        let exprs = node.expressions();
+        let mut exprs = exprs.iter();
+        // The walk itself cannot fail.
+        exprs.any(|expr| expr.exists(|part| Ok(is(part))).unwrap_or(true))
+    };
+    match node {
+        LogicalPlan::Limit(_) => Some("the rows that LIMIT or OFFSET leaves"),
+        LogicalPlan::Extension(extension) => {
+            let node = extension.node.as_any().downcast_ref::<RelationNode>()?;
+            let Relation::Sample { seed, .. } = node.relation else {
+                return None;
+            };
+            // A seed chooses by the numbers of rows, which are the same as long as nothing changes their order.
+            let is_same = seed.is_some() && !node.sources().iter().any(reorders);
+            (!is_same).then_some("the rows that random_sample() chooses")
+        }
+        _ if has(goes_by_order) => {
+            Some("the result of a window function without ORDER BY in its OVER")
+        }
+        _ if has(Expr::is_volatile_node) => {
+            Some("the result of a function of chance or of a row's number")
+        }
+        _ => None,
+    }
+}
+
+fn reorders(plan: &LogicalPlan) -> bool {
+    let is_one = |node: &LogicalPlan| {
+        Ok(match node {
+            LogicalPlan::Aggregate(_)
+            | LogicalPlan::Distinct(_)
+            | LogicalPlan::Join(_)
+            | LogicalPlan::Sort(_)
+            | LogicalPlan::Union(_)
+            | LogicalPlan::Window(_) => true,
+            LogicalPlan::Extension(extension) => {
+                let node = extension.node.as_any().downcast_ref::<RelationNode>();
+                node.is_some_and(|node| !matches!(node.relation, Relation::Sample { .. }))
+            }
+            _ => false,
+        })
+    };
+    // The walk itself cannot fail.
+    plan.exists(is_one).unwrap_or(true)
+}
+
+/// Whether it is a window function that sees rows in an order, and was told none.
+fn goes_by_order(expr: &Expr) -> bool {
+    let Expr::WindowFunction(call) = expr else {
+        return false;
+    };
+    let frame = &call.params.window_frame;
+    let sees_all = frame.start_bound.is_unbounded() && frame.end_bound.is_unbounded();
+    let is_numbering = matches!(call.fun, WindowFunctionDefinition::WindowUDF(_));
+    call.params.order_by.is_empty() && (is_numbering || !sees_all)
 }
 
 fn column(

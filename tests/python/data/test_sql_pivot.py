@@ -238,3 +238,56 @@ def test_what_cannot_be_pivoted_is_told_with_what_to_write(query, words):
     tagged = aktis.data.from_items([{"name": "Ulm", "country": "DE", "year": 2000, "population": 1, "tags": [True]}])
     with pytest.raises(ValueError, match=words):
         aktis.data.sql(query, c=tagged, d=tagged)
+
+
+def numbers(count=200):
+    return aktis.data.from_items([{"id": n, "a": n, "b": -n, "k": n % 3} for n in range(count)], override_num_blocks=8)
+
+
+LONG = "unpivot (v for name in (a, b))"
+
+
+@pytest.mark.parametrize(
+    ("make", "source", "words"),
+    [
+        (lambda ds: ds.random_sample(0.5), "t", r"random_sample\(\) chooses"),
+        (lambda ds: ds.random_shuffle(seed=1).random_sample(0.5, seed=1), "t", r"random_sample\(\) chooses"),
+        (lambda ds: ds.limit(5), "t", "LIMIT or OFFSET leaves"),
+        (lambda ds: ds, "(select * from t limit 5)", "LIMIT or OFFSET leaves"),
+        (lambda ds: ds, "(select * from t offset 150)", "LIMIT or OFFSET leaves"),
+        (lambda ds: ds, "(select * from t where id in (select id from t limit 5))", "LIMIT or OFFSET leaves"),
+        (lambda ds: ds, "(select row_number() over () as id, a, b from t)", "window function without ORDER BY"),
+        (lambda ds: ds, "(select row_number() over () + 1 as id, a, b from t)", "window function without ORDER BY"),
+        (
+            lambda ds: ds,
+            "(select a, b, sum(id) over (rows between unbounded preceding and current row) as id from t)",
+            "window function without ORDER BY",
+        ),
+        (lambda ds: ds, "(select * from t where random() < 0.5)", "function of chance"),
+    ],
+)
+def test_unpivot_of_rows_that_another_look_would_not_find_again_is_refused(make, source, words):
+    rows = make(numbers())
+    with pytest.raises(ValueError, match=words + r".*: materialize\(\) the input before"):
+        aktis.data.sql(f"select * from {source} {LONG}", t=rows)
+    # One column is one look.
+    ds = aktis.data.sql(f"select id, v from {source} unpivot (v for name in (a))", t=rows)
+    assert ds.schema().names == ["id", "v"]
+
+
+@pytest.mark.parametrize(
+    ("make", "source"),
+    [
+        (lambda ds: ds.random_sample(0.5, seed=3), "t"),
+        (lambda ds: ds.random_sample(0.5).materialize(), "t"),
+        (lambda ds: aktis.data.sql("select * from t limit 7", t=ds).materialize(), "t"),
+        (lambda ds: ds.random_shuffle(), "t"),
+        (lambda ds: ds, "(select id, a, b, count(*) over (partition by k) as near from t)"),
+        (lambda ds: ds, "(select row_number() over (order by id) - 1 as id, a, b from t)"),
+    ],
+)
+def test_unpivot_gives_all_columns_of_the_same_rows(make, source):
+    rows = aktis.data.sql(f"select id, name, v from {source} {LONG}", t=make(numbers())).take_all()
+    of = {name: sorted(row["id"] for row in rows if row["name"] == name) for name in "ab"}
+    assert of["a"] == of["b"] and of["a"]
+    assert all(row["v"] == (row["id"] if row["name"] == "a" else -row["id"]) for row in rows)
