@@ -1,8 +1,10 @@
 //! What `config.json` says about a ModernBERT, and whether this implementation can do it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::config::refused;
 use crate::error::LoadError;
@@ -35,20 +37,38 @@ pub(crate) struct ModernBertConfig {
     local_rope_theta: Option<f32>,
     /// The same, as newer versions write it.
     rope_parameters: Option<RopeParameters>,
+    /// Goes over what all layers have.
+    rope_scaling: Option<Value>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct RopeParameters {
     full_attention: Option<Rope>,
     sliding_attention: Option<Rope>,
+    /// What stands there without saying of which layers.
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Rope {
     rope_type: Option<String>,
+    /// The same, as older versions write it.
+    #[serde(rename = "type")]
+    kind: Option<String>,
     rope_theta: Option<f32>,
 }
 
+impl Rope {
+    fn other_type(&self) -> Option<&str> {
+        let told = [&self.rope_type, &self.kind].into_iter().flatten();
+        told.map(String::as_str).find(|kind| *kind != DEFAULT_ROPE)
+    }
+}
+
+const DEFAULT_ROPE: &str = "default";
+/// Angles are kept of every position: many more than models have, and a number with a typo takes no memory.
+const MOST_POSITIONS: usize = 1 << 17;
 const LOCAL: &str = "sliding_attention";
 const GLOBAL: &str = "full_attention";
 
@@ -80,11 +100,16 @@ impl ModernBertConfig {
         if let Some((setting, _)) = biases.into_iter().find(|(_, is_set)| *is_set) {
             return refused(path, setting, "true", fix);
         }
-        for rope in self.ropes().into_iter().flatten() {
-            if let Some(kind) = rope.rope_type.as_deref().filter(|kind| *kind != "default") {
-                return refused(path, "rope_type", kind, fix);
-            }
+        if self.max_position_embeddings > MOST_POSITIONS {
+            let count = self.max_position_embeddings.to_string();
+            return refused(
+                path,
+                "max_position_embeddings",
+                &count,
+                "use 131072 at most",
+            );
         }
+        self.check_ropes(path, fix)?;
         if let Some(types) = &self.layer_types {
             let known = |kind: &&String| [LOCAL, GLOBAL].contains(&kind.as_str());
             if let Some(other) = types.iter().find(|kind| !known(kind)) {
@@ -102,6 +127,26 @@ impl ModernBertConfig {
         if heads == 0 || !self.hidden_size.is_multiple_of(2 * heads) {
             let fix = "it must divide hidden_size into even parts";
             return refused(path, "num_attention_heads", &heads.to_string(), fix);
+        }
+        Ok(())
+    }
+
+    fn check_ropes(&self, path: &Path, fix: &'static str) -> Result<(), LoadError> {
+        let other = |rope: &&Rope| rope.other_type().map(str::to_owned);
+        if let Some(kind) = self.ropes().iter().flatten().find_map(other) {
+            return refused(path, "rope_type", &kind, fix);
+        }
+        if let Some(scaling) = self.rope_scaling.as_ref().filter(|told| !is_default(told)) {
+            return refused(path, "rope_scaling", &scaling.to_string(), fix);
+        }
+        let others = self.rope_parameters.iter().flat_map(|told| &told.others);
+        if let Some((name, value)) = others
+            .into_iter()
+            .find(|(_, value)| !value.is_null() && **value != DEFAULT_ROPE)
+        {
+            let value = format!("{name}: {value}");
+            let fix = "put it into full_attention and sliding_attention";
+            return refused(path, "rope_parameters", &value, fix);
         }
         Ok(())
     }
@@ -140,6 +185,21 @@ impl ModernBertConfig {
     }
 }
 
+/// Whether it leaves the angles as they are.
+fn is_default(scaling: &Value) -> bool {
+    let Some(fields) = scaling.as_object() else {
+        return false;
+    };
+    let mut kinds = ["rope_type", "type"]
+        .iter()
+        .filter_map(|name| fields.get(*name))
+        .peekable();
+    let is_named = kinds.peek().is_some();
+    is_named
+        && kinds.all(|kind| kind == DEFAULT_ROPE)
+        && fields.keys().all(|name| name != "rope_theta")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +227,8 @@ mod tests {
             assert_eq!(local, [false, true, false, true]);
             assert_eq!((config.global_theta(), config.local_theta()), (5.0, 7.0));
         }
+        let scaling = config(r#", "rope_scaling": {"rope_type": "default", "type": "default"}"#);
+        assert!(scaling.check(Path::new("config.json")).is_ok());
         let default = config("");
         assert_eq!(
             (
@@ -190,10 +252,38 @@ mod tests {
                 r#", "rope_parameters": {"full_attention": {"rope_type": "yarn"}}"#,
                 "rope_type `yarn`",
             ),
+            (
+                r#", "rope_parameters": {"sliding_attention": {"type": "linear"}}"#,
+                "rope_type `linear`",
+            ),
+            (
+                r#", "rope_parameters": {"rope_type": "default", "rope_theta": 5.0}"#,
+                "rope_parameters `rope_theta: 5.0`",
+            ),
+            (
+                r#", "rope_scaling": {"type": "linear", "factor": 2.0}"#,
+                "rope_scaling `{",
+            ),
+            (r#", "rope_scaling": {"factor": 2.0}"#, "rope_scaling `{"),
+            (
+                r#", "rope_scaling": {"rope_type": "default", "rope_theta": 5.0}"#,
+                "rope_scaling `{",
+            ),
             (r#", "layer_types": ["full_attention"]"#, "layer_types `1`"),
         ] {
             let error = config(more).check(Path::new("config.json")).unwrap_err();
             assert!(error.to_string().contains(said), "{error}");
         }
+        let long = ModernBertConfig {
+            max_position_embeddings: 1 << 20,
+            ..config("")
+        };
+        let error = long.check(Path::new("config.json")).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("max_position_embeddings `1048576`"),
+            "{error}"
+        );
     }
 }
