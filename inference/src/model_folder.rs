@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -121,10 +121,11 @@ const DEFAULT_LABELS: usize = 2;
 impl ModelConfig {
     /// Longest sequence that the position embeddings reach.
     pub fn positions(&self) -> usize {
-        let offset = if self.has_offset() {
-            self.pad_id() as usize + 1
-        } else {
-            0
+        let offset = match self.model_type.as_str() {
+            // Begins behind 1, whatever pad_token_id says.
+            "mpnet" => 2,
+            _ if self.has_offset() => self.pad_id() as usize + 1,
+            _ => 0,
         };
         self.max_position_embeddings.saturating_sub(offset)
     }
@@ -347,6 +348,13 @@ impl ModelFolder {
 
 /// The graph that is named, a path from the folder.
 pub(crate) fn named_graph(folder: &Path, graph: &Path) -> Result<PathBuf, LoadError> {
+    let mut parts = graph.components();
+    if !parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+        return Err(LoadError::NoGraph {
+            path: graph.to_owned(),
+            found: "onnx_file= is a path from the folder, and this one leads out of it",
+        });
+    }
     let file = folder.join(graph);
     match file.is_file() {
         true => Ok(file),
@@ -483,6 +491,21 @@ mod tests {
         assert!(error.contains("config.json"), "{error}");
     }
 
+    #[test]
+    fn graph_that_is_named_lies_in_the_folder() {
+        let outer = folder(&[("other.onnx", "")]);
+        let inner = outer.path().join("model");
+        fs::create_dir(&inner).unwrap();
+        fs::write(inner.join("a.onnx"), "").unwrap();
+        assert!(named_graph(&inner, Path::new("./a.onnx")).is_ok());
+        let absolute = outer.path().join("other.onnx");
+        for name in [Path::new("../other.onnx"), &absolute] {
+            let error = named_graph(&inner, name).unwrap_err().to_string();
+            let named = format!("`{}`: onnx_file= is a path from the folder", name.display());
+            assert!(error.contains(&named), "{error}");
+        }
+    }
+
     fn config_of(text: &str) -> ModelConfig {
         let folder = folder(&[(CONFIG, text)]);
         read_config(&folder.path().join(CONFIG)).unwrap()
@@ -512,6 +535,9 @@ mod tests {
                 "{written}"
             );
         }
+        let mpnet = roberta.replace("roberta", "mpnet").replace("ID", "0");
+        let config = config_of(&mpnet);
+        assert_eq!((config.pad_id(), config.positions()), (0, 512));
     }
 
     #[test]
