@@ -28,7 +28,15 @@ pub(super) fn prepared(
         fix,
     };
     let index = batch.schema_ref().index_of(images);
-    let index = index.map_err(|_| unfit("no such column in the batch".to_owned(), ""))?;
+    let index = index.map_err(|_| {
+        let names = batch.schema_ref().fields().iter();
+        RunError::ColumnMissing {
+            input: name.to_owned(),
+            column: images.to_owned(),
+            available: names.map(|field| field.name().clone()).collect(),
+            setting: "column=".to_owned(),
+        }
+    })?;
     let (field, array) = (batch.schema_ref().field(index), batch.column(index));
     let found = read(field, array).map_err(|found| {
         let is_encoded = matches!(
@@ -49,10 +57,8 @@ pub(super) fn prepared(
             pixels.resize(pixels.len() + row_values, 0.0);
             continue;
         }
-        let image = image_of(&found, row).ok_or_else(|| {
-            let shape = shape_text(found.shape(row));
-            let found = format!("an image of shape {shape} in row {row} of the batch");
-            unfit(found, "; there are 1, 3 or 4 channels")
+        let image = image_of(&found, row).map_err(|NoImage { found, fix }| {
+            unfit(format!("{found} in row {row} of the batch"), fix)
         })?;
         processor.append(image, &mut pixels);
     }
@@ -90,17 +96,35 @@ fn tensor_column(
     RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![Arc::new(column)])
 }
 
-/// The image of a row; `None`: it is none.
-fn image_of(column: &Found, row: usize) -> Option<RgbImage> {
-    let (height, width, channels) = match *column.shape(row) {
+/// Why a row has none.
+#[derive(Debug)]
+struct NoImage {
+    found: String,
+    fix: &'static str,
+}
+
+/// The image of a row.
+fn image_of(column: &Found, row: usize) -> Result<RgbImage, NoImage> {
+    let shape = column.shape(row);
+    let unfit = |fix| {
+        let found = format!("an image of shape {}", shape_text(shape));
+        Err(NoImage { found, fix })
+    };
+    let (height, width, channels) = match *shape {
         [height, width] => (height, width, 1),
         [height, width, channels] => (height, width, channels),
-        _ => return None,
+        _ => return unfit("; there are 2 axes or 3"),
     };
+    if height == 0 || width == 0 {
+        return unfit("; it has no pixels");
+    }
     let range = column.range(row);
     let values = column.values.slice(range.start, range.len());
-    if height == 0 || width == 0 || values.null_count() > 0 {
-        return None;
+    if values.null_count() > 0 {
+        return Err(NoImage {
+            found: "an image with a null inside".to_owned(),
+            fix: "",
+        });
     }
     let values: &[u8] = values.as_primitive::<UInt8Type>().values();
     let pixels = match channels {
@@ -110,9 +134,9 @@ fn image_of(column: &Found, row: usize) -> Option<RgbImage> {
             let (cells, _) = values.as_chunks::<4>();
             cells.iter().flat_map(|&cell| on_white(cell)).collect()
         }
-        _ => return None,
+        _ => return unfit("; there are 1, 3 or 4 channels"),
     };
-    Some(RgbImage {
+    Ok(RgbImage {
         height,
         width,
         pixels,
@@ -130,7 +154,64 @@ fn on_white([red, green, blue, alpha]: [u8; 4]) -> [u8; CHANNELS] {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::UInt8Array;
+    use arrow::datatypes::Field;
+
     use super::*;
+
+    /// One row with these numbers, in lists of so many in each other.
+    fn why_not(values: Vec<Option<u8>>, shape: &[i32]) -> String {
+        let mut array: ArrayRef = Arc::new(UInt8Array::from(values));
+        for &size in shape.iter().rev() {
+            let item = Arc::new(Field::new("item", array.data_type().clone(), true));
+            // Only the outermost may be empty.
+            let rows = if size == 0 {
+                1
+            } else {
+                array.len() / size as usize
+            };
+            array = Arc::new(
+                FixedSizeListArray::try_new_with_length(item, size, array, None, rows).unwrap(),
+            );
+        }
+        let field = Field::new("image", array.data_type().clone(), true);
+        let NoImage { found, fix } = image_of(&read(&field, &array).unwrap(), 0).unwrap_err();
+        found + fix
+    }
+
+    #[test]
+    fn rows_that_are_no_images_say_why() {
+        let ones = |count| vec![Some(1); count];
+        assert_eq!(
+            why_not(ones(3), &[3]),
+            "an image of shape [3]; there are 2 axes or 3"
+        );
+        assert_eq!(
+            why_not(ones(8), &[2, 2, 2]),
+            "an image of shape [2, 2, 2]; there are 1, 3 or 4 channels"
+        );
+        assert_eq!(
+            why_not(vec![Some(1), None], &[1, 2]),
+            "an image with a null inside"
+        );
+        assert_eq!(
+            why_not(ones(0), &[0, 2]),
+            "an image of shape [0, 2]; it has no pixels"
+        );
+    }
+
+    #[test]
+    fn missing_column_is_told_with_those_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("preprocessor_config.json"), "{}").unwrap();
+        let processor = Processor::read(folder.path(), "vit").unwrap();
+        let numbers: ArrayRef = Arc::new(UInt8Array::from(vec![1]));
+        let batch = RecordBatch::try_from_iter([("picture", numbers)]).unwrap();
+        let input = ("pixels", &DataType::Float32);
+        let error = prepared(&batch, "photo", &processor, input).unwrap_err();
+        let said = "from the column `photo`: the input of the step has the columns `picture`; name another by column=";
+        assert!(error.to_string().contains(said), "{error}");
+    }
 
     #[test]
     fn white_shines_through() {

@@ -1,11 +1,12 @@
 //! What is done to an image before a model sees it, as `preprocessor_config.json` says: resize, crop the middle, rescale, normalize.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::resample::{CHANNELS, Filter, RgbImage};
+use super::resample::{CHANNELS, Filter, Resized, RgbImage};
 use crate::error::LoadError;
 use crate::model_folder::{Fields, parse_fields, read_json};
 
@@ -53,7 +54,6 @@ struct Settings {
     do_normalize: Option<bool>,
     image_mean: Option<PerChannel>,
     image_std: Option<PerChannel>,
-    do_pad: Option<bool>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -130,9 +130,14 @@ impl Family {
 impl Processor {
     /// That of a folder.
     pub(super) fn read(folder: &Path, model_type: &str) -> Result<Self, LoadError> {
-        let (path, settings) = settings_of(folder)?;
+        let (path, fields) = settings_of(folder)?;
+        let settings: Settings = parse_fields(&path, &fields)?;
         let family = Family::of(&settings, model_type);
-        let steps = family.and_then(|family| Self::of(&settings, &family));
+        let steps = family.and_then(|family| {
+            let steps = Self::of(&settings, &family)?;
+            refuse_other_steps(&fields)?;
+            Ok(steps)
+        });
         steps.map_err(|reason| LoadError::ImageProcessor { path, reason })
     }
 
@@ -147,9 +152,6 @@ impl Processor {
         };
         if crop.is_none() && !matches!(resize, Some((Target::Exact(_), _))) {
             return Err("images keep different sizes after it, and a batch has one: size needs height and width, or do_center_crop must be true".to_owned());
-        }
-        if settings.do_pad == Some(true) {
-            return Err("do_pad is not supported; prepare the images by a function and give them to aktis.models.OnnxModel".to_owned());
         }
         Ok(Self {
             resize,
@@ -168,14 +170,19 @@ impl Processor {
 
     /// Adds the prepared image to `pixels`: channel after channel, row after row.
     pub(super) fn append(&self, image: RgbImage, pixels: &mut Vec<f32>) {
+        let size = self.size();
         let image = match self.resize {
             Some((target, filter)) => {
-                let Size { height, width } = target.of(&image);
-                image.resized(height, width, filter)
+                let target = target.of(&image);
+                let [height, width] = [(target.height, size.height), (target.width, size.width)]
+                    .map(|(length, wanted)| Resized {
+                        length,
+                        kept: Middle::of(length, wanted).kept(wanted),
+                    });
+                image.resized(&height, &width, filter)
             }
             None => image,
         };
-        let size = self.size();
         let (rows, columns) = (
             Middle::of(image.height, size.height),
             Middle::of(image.width, size.width),
@@ -236,13 +243,46 @@ impl Middle {
         }
     }
 
+    /// What of it is inside of `wanted` places.
+    fn kept(&self, wanted: usize) -> Range<usize> {
+        self.skipped..self.skipped + self.length.min(wanted)
+    }
+
     fn source(&self, place: usize) -> Option<usize> {
         let source = (place + self.skipped).checked_sub(self.missing)?;
         (source < self.length).then_some(source)
     }
 }
 
-fn settings_of(folder: &Path) -> Result<(PathBuf, Settings), LoadError> {
+/// Settings of other steps, which would make other pixels.
+const OTHER_STEPS: [&str; 14] = [
+    "crop_pct",
+    "do_align_long_axis",
+    "do_color_quantize",
+    "do_flip_channel_order",
+    "do_image_splitting",
+    "do_pad",
+    "do_rotate",
+    "do_thumbnail",
+    "ensure_multiple_of",
+    "keep_aspect_ratio",
+    "pad_size",
+    "rescale_offset",
+    "size_divisor",
+    "use_square_size",
+];
+
+fn refuse_other_steps(fields: &Fields) -> Result<(), String> {
+    let is_set = |name: &&&str| fields.get(**name).is_some_and(|value| *value != false);
+    match OTHER_STEPS.iter().find(is_set) {
+        None => Ok(()),
+        Some(name) => Err(format!(
+            "{name} is not supported; prepare the images by a function and give them to aktis.models.OnnxModel"
+        )),
+    }
+}
+
+fn settings_of(folder: &Path) -> Result<(PathBuf, Fields), LoadError> {
     let own = folder.join(SETTINGS);
     let [file, key] = NESTED;
     let nested = folder.join(file);
@@ -265,8 +305,7 @@ fn settings_of(folder: &Path) -> Result<(PathBuf, Settings), LoadError> {
         ));
     };
     fields.retain(|_, value| !value.is_null());
-    let settings = parse_fields(&path, &fields)?;
-    Ok((path, settings))
+    Ok((path, fields))
 }
 
 fn filter_of(settings: &Settings, family: &Family) -> Result<Filter, String> {
@@ -280,20 +319,23 @@ fn target_of(settings: &Settings, family: &Family) -> Result<Target, String> {
     match &settings.size {
         None => Ok(family.size),
         // What a single number means differs between the families.
-        Some(SizeSetting::Edge(side)) => at_least_one(match family.size {
-            Target::ShortestEdge(_) => Target::ShortestEdge(*side),
-            Target::Exact(_) => Target::Exact(Size {
-                height: *side,
-                width: *side,
-            }),
-        }),
+        Some(SizeSetting::Edge(side)) => in_bounds(
+            "size",
+            match family.size {
+                Target::ShortestEdge(_) => Target::ShortestEdge(*side),
+                Target::Exact(_) => Target::Exact(Size {
+                    height: *side,
+                    width: *side,
+                }),
+            },
+        ),
         Some(SizeSetting::Named(sides)) => {
             let named = named(sides);
             match named[..] {
                 [("height", height), ("width", width)] => {
-                    at_least_one(Target::Exact(Size { height, width }))
+                    in_bounds("size", Target::Exact(Size { height, width }))
                 }
-                [("shortest_edge", side)] => at_least_one(Target::ShortestEdge(side)),
+                [("shortest_edge", side)] => in_bounds("size", Target::ShortestEdge(side)),
                 _ => Err(format!(
                     "size {named:?} is not supported; height with width, or shortest_edge alone, is"
                 )),
@@ -314,7 +356,7 @@ fn crop_of(settings: &Settings, family: &Family) -> Result<Size, String> {
             _ => return Err("crop_size needs height and width".to_owned()),
         },
     };
-    at_least_one(Target::Exact(size))?;
+    in_bounds("crop_size", Target::Exact(size))?;
     Ok(size)
 }
 
@@ -326,12 +368,19 @@ fn named(sides: &BTreeMap<String, Option<usize>>) -> Vec<(&str, usize)> {
         .collect()
 }
 
-fn at_least_one(target: Target) -> Result<Target, String> {
-    match target {
-        Target::Exact(Size { height: 0, .. } | Size { width: 0, .. }) | Target::ShortestEdge(0) => {
-            Err("a side of its sizes is 0".to_owned())
-        }
-        _ => Ok(target),
+/// Longest side of prepared images: many times what models take, and a number with a typo takes no memory.
+const MOST_SIDE: usize = 4096;
+
+fn in_bounds(setting: &str, target: Target) -> Result<Target, String> {
+    let sides = match target {
+        Target::Exact(Size { height, width }) => [height, width],
+        Target::ShortestEdge(side) => [side; 2],
+    };
+    match sides.iter().find(|side| !(1..=MOST_SIDE).contains(*side)) {
+        Some(side) => Err(format!(
+            "a side of its {setting} is {side}, and 1 to {MOST_SIDE} are supported"
+        )),
+        None => Ok(target),
     }
 }
 
@@ -401,6 +450,29 @@ mod tests {
         );
         assert_eq!((vit.levels[0][0], vit.levels[2][255]), (-1.0, 1.0));
         assert_eq!(processor("{}").unwrap().size(), SQUARE);
+        let told = r#"{"do_pad": false, "use_square_size": null, "data_format": "channels_first"}"#;
+        assert!(processor(told).is_ok());
+    }
+
+    #[test]
+    fn of_long_and_narrow_images_only_the_middle_is_made() {
+        let clip = processor(r#"{"image_processor_type": "CLIPImageProcessor"}"#).unwrap();
+        // The whole would be of 10 GB.
+        for (height, width) in [(1, 65_535), (65_535, 1)] {
+            let image = RgbImage {
+                height,
+                width,
+                pixels: vec![9; height * width * CHANNELS],
+            };
+            let mut pixels = Vec::new();
+            clip.append(image, &mut pixels);
+            let expected = [0, 1, 2].map(|channel| clip.levels[channel][9]);
+            let channels = pixels.chunks_exact(SIDE * SIDE).zip(expected);
+            assert!(channels.clone().count() == CHANNELS);
+            for (found, level) in channels {
+                assert!(found.iter().all(|value| *value == level));
+            }
+        }
     }
 
     #[test]
@@ -431,7 +503,21 @@ mod tests {
             (r#"{"size": {"shortest_edge": 9}}"#, "different sizes"),
             (r#"{"do_resize": false}"#, "different sizes"),
             (r#"{"do_pad": true}"#, "do_pad"),
-            (r#"{"size": 0}"#, "is 0"),
+            (r#"{"pad_size": {"height": 9, "width": 9}}"#, "pad_size"),
+            (r#"{"use_square_size": true}"#, "use_square_size"),
+            (
+                r#"{"do_flip_channel_order": true}"#,
+                "do_flip_channel_order",
+            ),
+            (r#"{"size": 0}"#, "side of its size is 0"),
+            (
+                r#"{"size": {"height": 9, "width": 16384}}"#,
+                "side of its size is 16384",
+            ),
+            (
+                r#"{"do_center_crop": true, "crop_size": 16384}"#,
+                "side of its crop_size is 16384",
+            ),
             (r#"{"image_std": [1, 0, 1]}"#, "has a 0"),
             (r#"{"image_mean": [1, 0]}"#, "`image_mean`"),
         ] {

@@ -3,6 +3,8 @@
 //! Each output value is a weighted sum of the inputs around it, along the width and then along the height, in fixed point; the window grows with the
 //! scale where an image is made smaller. Source: `src/libImaging/Resample.c` of Pillow.
 
+use std::ops::Range;
+
 /// An image of three channels, row after row, the channels of a pixel beside each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RgbImage {
@@ -89,12 +91,12 @@ struct Taps {
     weights: Vec<i32>,
 }
 
-/// Those of every output along an axis.
-fn windows(from: usize, to: usize, filter: Filter) -> Vec<Taps> {
+/// Those of the outputs `kept` of `to` along an axis.
+fn windows(from: usize, to: usize, kept: Range<usize>, filter: Filter) -> Vec<Taps> {
     let scale = from as f64 / to as f64;
     let stretch = scale.max(1.0);
     let reach = filter.reach() * stretch;
-    let windows = (0..to).map(|output| {
+    let windows = kept.map(|output| {
         let center = (output as f64 + 0.5) * scale;
         // Casts cut off, and what is below 0 becomes 0.
         let first = (center - reach + 0.5) as usize;
@@ -116,33 +118,67 @@ fn windows(from: usize, to: usize, filter: Filter) -> Vec<Taps> {
     windows.collect()
 }
 
+/// The inputs that any of them needs, which are counted from the first of these from now on.
+fn from_zero(windows: &mut [Taps]) -> Range<usize> {
+    let start = windows.iter().map(|window| window.first).min().unwrap_or(0);
+    let ends = windows
+        .iter()
+        .map(|window| window.first + window.weights.len());
+    let end = ends.max().unwrap_or(start);
+    for window in windows {
+        window.first -= start;
+    }
+    start..end
+}
+
 fn rounded(sum: i32) -> u8 {
     (sum >> FRACTION_BITS).clamp(0, 255) as u8
+}
+
+/// An axis at another length, and what is kept of that.
+#[derive(Debug, Clone)]
+pub(super) struct Resized {
+    pub(super) length: usize,
+    pub(super) kept: Range<usize>,
+}
+
+impl Resized {
+    fn changes(&self, from: usize) -> bool {
+        self.length != from || self.kept.len() != from
+    }
 }
 
 /// Half of the last place, so that cutting off rounds.
 const HALF: i32 = 1 << (FRACTION_BITS - 1);
 
 impl RgbImage {
-    /// The image at another size.
-    pub(super) fn resized(self, height: usize, width: usize, filter: Filter) -> Self {
-        let narrowed = if width == self.width {
-            self
-        } else {
-            self.with_width(width, filter)
+    /// What is kept of the image at another size. The rest is not computed: of a long and narrow image it can be gigabytes.
+    pub(super) fn resized(self, height: &Resized, width: &Resized, filter: Filter) -> Self {
+        let windows = |axis: &Resized, from| {
+            axis.changes(from)
+                .then(|| windows(from, axis.length, axis.kept.clone(), filter))
         };
-        if height == narrowed.height {
-            narrowed
-        } else {
-            narrowed.with_height(height, filter)
+        let mut rows = windows(height, self.height);
+        let narrowed = match windows(width, self.width) {
+            None => self,
+            Some(columns) => {
+                let needed = rows.as_deref_mut().map_or(0..self.height, from_zero);
+                self.with_width(needed, &columns)
+            }
+        };
+        match rows {
+            None => narrowed,
+            Some(rows) => narrowed.with_height(&rows),
         }
     }
 
-    fn with_width(&self, width: usize, filter: Filter) -> Self {
-        let windows = windows(self.width, width, filter);
-        let mut pixels = Vec::with_capacity(self.height * width * CHANNELS);
-        for row in self.pixels.chunks_exact(self.width * CHANNELS) {
-            for window in &windows {
+    /// Of the rows `needed` alone.
+    fn with_width(&self, needed: Range<usize>, windows: &[Taps]) -> Self {
+        let (height, width) = (needed.len(), windows.len());
+        let stride = self.width * CHANNELS;
+        let mut pixels = Vec::with_capacity(height * width * CHANNELS);
+        for row in self.pixels[needed.start * stride..needed.end * stride].chunks_exact(stride) {
+            for window in windows {
                 let (inputs, _) = row[window.first * CHANNELS..].as_chunks::<CHANNELS>();
                 let mut sums = [HALF; CHANNELS];
                 for (pixel, weight) in inputs.iter().zip(&window.weights) {
@@ -154,17 +190,18 @@ impl RgbImage {
             }
         }
         Self {
-            height: self.height,
+            height,
             width,
             pixels,
         }
     }
 
-    fn with_height(&self, height: usize, filter: Filter) -> Self {
+    fn with_height(&self, windows: &[Taps]) -> Self {
+        let height = windows.len();
         let stride = self.width * CHANNELS;
         let mut pixels = Vec::with_capacity(height * stride);
         let mut sums = vec![HALF; stride];
-        for window in windows(self.height, height, filter) {
+        for window in windows {
             sums.fill(HALF);
             let rows = self.pixels[window.first * stride..].chunks_exact(stride);
             for (row, weight) in rows.zip(&window.weights) {
@@ -194,6 +231,13 @@ mod tests {
         }
     }
 
+    fn whole(length: usize) -> Resized {
+        Resized {
+            length,
+            kept: 0..length,
+        }
+    }
+
     const FILTERS: [Filter; 5] = [
         Filter::Lanczos,
         Filter::Bilinear,
@@ -206,8 +250,11 @@ mod tests {
     fn one_color_stays_that_color_at_every_size() {
         for filter in FILTERS {
             for (height, width) in [(1, 1), (3, 50), (40, 2), (7, 9)] {
-                let resized =
-                    image(7, 9, |at| [3, 250, 255][at % 3]).resized(height, width, filter);
+                let resized = image(7, 9, |at| [3, 250, 255][at % 3]).resized(
+                    &whole(height),
+                    &whole(width),
+                    filter,
+                );
                 assert_eq!(resized.pixels.len(), height * width * CHANNELS);
                 let expected = image(height, width, |at| [3, 250, 255][at % 3]);
                 assert_eq!(resized, expected, "{filter:?} {height} x {width}");
@@ -216,12 +263,36 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_is_as_it_is_in_the_whole() {
+        let noise = || image(7, 9, |at| (at * at * 31 % 251) as u8);
+        for filter in FILTERS {
+            for (height, width) in [(7, 9), (7, 20), (30, 9), (4, 5), (19, 23)] {
+                let all = noise().resized(&whole(height), &whole(width), filter);
+                let [rows, columns] = [1..height - 1, 2..width];
+                let expected = rows.clone().flat_map(|y| {
+                    let row = y * width;
+                    all.pixels[(row + columns.start) * CHANNELS..(row + columns.end) * CHANNELS]
+                        .to_vec()
+                });
+                let [tall, wide] = [(height, rows.clone()), (width, columns.clone())]
+                    .map(|(length, kept)| Resized { length, kept });
+                let part = noise().resized(&tall, &wide, filter);
+                assert_eq!((part.height, part.width), (rows.len(), columns.len()));
+                assert!(
+                    part.pixels.into_iter().eq(expected),
+                    "{filter:?} {height} x {width}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn halves_are_means_and_edges_are_kept() {
         let ramp = image(1, 4, |at| (at / CHANNELS) as u8 * 10);
-        let half = ramp.resized(1, 2, Filter::Box);
+        let half = ramp.resized(&whole(1), &whole(2), Filter::Box);
         assert_eq!(half.pixels, [5, 5, 5, 25, 25, 25]);
         let column = image(4, 1, |at| (at / CHANNELS) as u8 * 10);
-        let half = column.resized(2, 1, Filter::Box);
+        let half = column.resized(&whole(2), &whole(1), Filter::Box);
         assert_eq!(half.pixels, [5, 5, 5, 25, 25, 25]);
     }
 }

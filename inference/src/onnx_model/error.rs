@@ -9,7 +9,7 @@ use crate::memory::says_out_of_memory;
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The record batch has no such column.
-    #[error("feed the input `{input}` from the column `{column}`: the input of the step has the columns {}; name another by inputs={{\"{input}\": ...}}", list(.available))]
+    #[error("feed the input `{input}` from the column `{column}`: the input of the step has the columns {}; name another by {setting}", list(.available))]
     ColumnMissing {
         /// The graph's input.
         input: String,
@@ -17,6 +17,8 @@ pub enum RunError {
         column: String,
         /// The columns there are.
         available: Vec<String>,
+        /// What names it.
+        setting: String,
     },
     /// What the column has is not what the input takes.
     #[error(

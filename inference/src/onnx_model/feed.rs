@@ -70,6 +70,7 @@ impl FedColumn {
                 input: input.name.clone(),
                 column: input.column.clone(),
                 available: names.collect(),
+                setting: format!("inputs={{\"{}\": ...}}", input.name),
             }
         })?;
         let (field, array) = (schema.field(index), batch.column(index));
