@@ -81,9 +81,10 @@ impl ImageEmbedderSpec {
         }
     }
 
-    /// Length of the vectors, from the folder, without loading the model: for planning.
-    pub fn dim(&self) -> Result<usize, LoadError> {
-        Ok(ImagePlan::read(self)?.dim)
+    /// Length of the vectors, and the rows that each run takes if the graph has them fixed: from the folder, without loading the model, for planning.
+    pub fn dim_and_fixed_rows(&self) -> Result<(usize, Option<usize>), LoadError> {
+        let plan = ImagePlan::read(self)?;
+        Ok((plan.dim, plan.graph.fixed_rows))
     }
 
     /// Loads the model and starts the threads. What they give for a batch is the column of vectors.

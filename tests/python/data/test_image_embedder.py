@@ -12,6 +12,9 @@ import aktis.models
 import numpy
 import pytest
 
+from . import onnx_files
+from .onnx_files import node, port
+
 FOLDER = pathlib.Path(__file__).parent / "image_models"
 REFERENCE = numpy.load(FOLDER / "reference.npz")
 IMAGES = [REFERENCE[f"images/{number}"] for number in range(8)]
@@ -85,6 +88,27 @@ def test_graph_in_float16_gives_nearly_the_same_vectors():
     assert 0.999 <= min(cosines) < 0.9999999
 
 
+def test_batches_fill_the_runs_of_a_graph_with_a_fixed_first_axis(tmp_path):
+    folder = changed(tmp_path, "pixels", size=2, crop_size=2, do_rescale=False, do_normalize=False)
+    onnx_files.write(
+        folder / "model.onnx",
+        [
+            node("Flatten", ["x"], ["all"]),
+            node("ReduceMean", ["all"], ["mean"]),
+            node("Sub", ["all", "all"], ["zeros"]),
+            node("Add", ["zeros", "mean"], ["y"]),
+        ],
+        [port("x", "float32", [8, 3, 2, 2])],
+        [port("y", "float32", [8, 12])],
+    )
+    images = numpy.arange(16, dtype="uint8").reshape(16, 1, 1, 1).repeat(2, 1).repeat(2, 2)
+    ds = aktis.data.from_numpy(images)
+    model = aktis.models.ImageEmbedder(folder, column="data", batch_size=5, replicas=1, normalize=False)
+    # The mean of a whole run, none of which has rows that fill it up.
+    means = sorted(float(row["embedding"][0]) for row in ds.map_batches(model).take_all())
+    assert means == [3.5] * 8 + [11.5] * 8
+
+
 def test_grey_images_need_no_channels():
     flat = [number for number in range(8) if number not in DEEP]
     check(embedder("clip"), flat, lambda number: REFERENCE[f"clip/image_embeds/{number}"])
@@ -110,14 +134,16 @@ def test_pixels_are_those_of_pillow(tmp_path, resample):
 
 
 def test_rows_that_are_no_images_are_put_aside():
-    shapes = {0: (6, 5, 3), 1: (6, 5, 2), 2: (0, 5, 3), 3: (4, 4, 4)}
+    shapes = {0: (6, 5, 3), 1: (6, 5, 2), 2: (0, 5, 3), 3: (4, 4, 4), 4: (1, 65_535, 3)}
     items = [{"id": i, "image": numpy.ones(shape, "uint8")} for i, shape in shapes.items()]
     ds = aktis.data.from_items(items).map_batches(embedder("clip"), on_error="dead_letter")
-    assert sorted(row["id"] for row in ds.take_all()) == [0, 3]
+    assert sorted(row["id"] for row in ds.take_all()) == [0, 3, 4]
     dead = {row["row"]["id"]: row["message"] for row in ds.dead_letters().take_all()}
     assert set(dead) == {1, 2}
     assert "an image of shape [6, 5, 2]" in dead[1]
     assert "there are 1, 3 or 4 channels" in dead[1]
+    assert "an image of shape [0, 5, 3]" in dead[2]
+    assert "it has no pixels" in dead[2]
 
 
 def test_columns_that_are_no_images_are_told():
@@ -149,6 +175,8 @@ def test_folders_that_do_not_fit_are_told(tmp_path):
             embedder(changed(tmp_path / "c", "pixels", crop_size=9)),
             r"shape \[batch, 3, 8, 8\], .* images of \[3, 9, 9\]",
         ),
+        (embedder(changed(tmp_path / "d", "vit", use_square_size=True)), "use_square_size is not supported"),
+        (embedder("clip", onnx_file=str(FOLDER / "vit" / "model.onnx")), "this one leads out of it"),
         (embedder("clip", output="pooler_output"), "no output `pooler_output`; its outputs are `image_embeds`"),
         (embedder("pixels", pooling="mean"), "which pooling= needs"),
     ]:

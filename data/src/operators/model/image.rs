@@ -4,7 +4,7 @@ use aktis_common::error::ErrorCode;
 use aktis_inference::{ImageEmbedderSpec, OnnxModel};
 use aktis_worker::TaskFailure;
 
-use super::onnx::{BATCHES_PER_INPUT, INPUT_ROWS, Onnx};
+use super::onnx::{Onnx, rows_of};
 use super::{ModelStep, failure, named};
 use crate::error::PlanError;
 use crate::plan::{Batching, embedding_field};
@@ -12,17 +12,16 @@ use crate::plan::{Batching, embedding_field};
 const NAME: &str = "ImageEmbedder";
 
 pub(super) fn step(spec: &ImageEmbedderSpec) -> Result<ModelStep, PlanError> {
-    let dimension = spec.dim().map_err(|error| {
+    let (dimension, fixed_rows) = spec.dim_and_fixed_rows().map_err(|error| {
         PlanError::InvalidArgument(format!("{NAME}: {}", aktis_inference::explain(&error)))
     })?;
+    let (batch_rows, window_rows) = rows_of(spec.batch_size, fixed_rows);
     Ok(ModelStep {
         name: named(NAME, &spec.model_dir),
         reads: vec![spec.column.clone()],
         added: vec![embedding_field(&spec.output_column, dimension)],
-        batch_rows: spec.batch_size,
-        window_rows: spec
-            .batch_size
-            .map_or(INPUT_ROWS, |rows| rows.saturating_mul(BATCHES_PER_INPUT)),
+        batch_rows,
+        window_rows,
         batching: Batching {
             is_auto: spec.batch_size.is_none(),
             ..Batching::default()

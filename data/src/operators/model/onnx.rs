@@ -13,9 +13,9 @@ use crate::plan::Batching;
 
 const NAME: &str = "OnnxModel";
 /// Batches whose rows an input should have: several replicas work at once.
-pub(super) const BATCHES_PER_INPUT: usize = 16;
+const BATCHES_PER_INPUT: usize = 16;
 /// Rows that an input should have where the size of batches is to be found, as for functions.
-pub(super) const INPUT_ROWS: usize = 4096;
+const INPUT_ROWS: usize = 4096;
 /// Batches that wait for each replica: the next one is there when one is done.
 const AHEAD_PER_REPLICA: usize = 2;
 
@@ -27,11 +27,7 @@ pub(super) fn step(spec: &OnnxModelSpec) -> Result<ModelStep, PlanError> {
     let mut reads: Vec<String> = inputs.map(|input| input.column.clone()).collect();
     reads.sort();
     reads.dedup();
-    // A run of a graph with a fixed first axis takes so many rows, whether they are there or not.
-    let unit = plan.fixed_rows.unwrap_or(1);
-    let batch_rows = spec
-        .batch_size
-        .map(|rows| rows.checked_next_multiple_of(unit).unwrap_or(rows));
+    let (batch_rows, window_rows) = rows_of(spec.batch_size, plan.fixed_rows);
     Ok(ModelStep {
         name: named(NAME, &spec.path),
         reads,
@@ -41,13 +37,24 @@ pub(super) fn step(spec: &OnnxModelSpec) -> Result<ModelStep, PlanError> {
             .map(|output| output.field.clone())
             .collect(),
         batch_rows,
-        window_rows: batch_rows.map_or(INPUT_ROWS, |rows| rows.saturating_mul(BATCHES_PER_INPUT)),
+        window_rows,
         batching: Batching {
             is_auto: spec.batch_size.is_none(),
             byte_budget: spec.byte_budget,
             ..Batching::default()
         },
     })
+}
+
+/// Rows of a batch and of an input. A run of a graph with a fixed first axis takes so many rows, whether they are there or not.
+pub(super) fn rows_of(
+    batch_size: Option<usize>,
+    fixed_rows: Option<usize>,
+) -> (Option<usize>, usize) {
+    let unit = fixed_rows.unwrap_or(1);
+    let batch = batch_size.map(|rows| rows.checked_next_multiple_of(unit).unwrap_or(rows));
+    let input = batch.map_or(INPUT_ROWS, |rows| rows.saturating_mul(BATCHES_PER_INPUT));
+    (batch, input)
 }
 
 /// The graph, and what its weights lie in.
@@ -103,4 +110,17 @@ fn failed_call(name: &str, error: &RunError) -> TaskFailure {
         false => ErrorCode::Internal,
     };
     failure(name, code, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_of_whole_runs() {
+        assert_eq!(rows_of(Some(5), Some(8)), (Some(8), 128));
+        assert_eq!(rows_of(Some(5), None), (Some(5), 80));
+        assert_eq!(rows_of(None, Some(8)), (None, INPUT_ROWS));
+        assert_eq!(rows_of(Some(usize::MAX), Some(8)).0, Some(usize::MAX));
+    }
 }
