@@ -21,6 +21,7 @@ mod sql;
 #[cfg(test)]
 mod tests;
 mod unpivot;
+mod unread_clauses;
 mod windows;
 
 pub(crate) use aggregates::aggregate_function;

@@ -15,11 +15,14 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{
     AggregateUDF, Distinct, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
 };
+use datafusion_sql::parser::Statement;
 use datafusion_sql::planner::SqlToRel;
+use datafusion_sql::sqlparser::ast::{Query, Statement as SqlStatement};
 
 use super::dataset::Dataset;
 use super::pivot::PivotPlanner;
 use super::planner::{Planner, planner};
+use super::unread_clauses::refuse_unread_clauses;
 use crate::error::{PlanError, first_line};
 use crate::graph::plan_job;
 use crate::sinks::Sink;
@@ -78,24 +81,29 @@ fn planned(query: &str, tables: &Tables<'_>) -> Result<LogicalPlan> {
     let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
         return plan_err!("it takes one query");
     };
+    let Some(selection) = query_of(&statement) else {
+        let verb = query.split_whitespace().next().unwrap_or_default();
+        return plan_err!(
+            "it takes a query, SELECT ..., and not {}",
+            verb.to_ascii_uppercase()
+        );
+    };
+    refuse_unread_clauses(selection)?;
     SqlToRel::new_with_options(tables, tables.planner.parser_options()).statement_to_plan(statement)
 }
 
-/// Fails for what is no query, and for what the optimiser has no answer to.
-fn check_query(plan: &LogicalPlan) -> Result<(), PlanError> {
-    if let LogicalPlan::Ddl(_)
-    | LogicalPlan::Dml(_)
-    | LogicalPlan::Copy(_)
-    | LogicalPlan::Statement(_)
-    | LogicalPlan::Explain(_)
-    | LogicalPlan::Analyze(_)
-    | LogicalPlan::DescribeTable(_) = plan
-    {
-        return Err(refused(&format!(
-            "it takes a query, SELECT ..., and not {}",
-            plan.display()
-        )));
+fn query_of(statement: &Statement) -> Option<&Query> {
+    match statement {
+        Statement::Statement(statement) => match statement.as_ref() {
+            SqlStatement::Query(query) => Some(query),
+            _ => None,
+        },
+        _ => None,
     }
+}
+
+/// Fails for what the optimiser has no answer to.
+fn check_query(plan: &LogicalPlan) -> Result<(), PlanError> {
     let is_distinct_on =
         |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Distinct(Distinct::On(_))));
     if plan.exists(is_distinct_on).map_err(PlanError::planner)? {
@@ -157,10 +165,11 @@ impl ContextProvider for Tables<'_> {
         }
         let mut known: Vec<&str> = self.tables.keys().map(String::as_str).collect();
         known.sort_unstable();
-        plan_err!(
-            "there is no dataset '{name}'; given are {}",
-            known.join(", ")
-        )
+        let given = match known.as_slice() {
+            [] => "give it by this name: sql(query, name=dataset)".to_owned(),
+            names => format!("given are {}", names.join(", ")),
+        };
+        plan_err!("there is no dataset '{name}'; {given}")
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
@@ -261,6 +270,24 @@ mod tests {
                 "SELECT DISTINCT ON (id) id FROM docs ORDER BY id",
                 "DISTINCT ON",
             ),
+            ("SELECT * FROM docs TABLESAMPLE (10 PERCENT)", "TABLESAMPLE"),
+            (
+                "SELECT * FROM (SELECT id FROM docs) AS d TABLESAMPLE (3 ROWS)",
+                "TABLESAMPLE",
+            ),
+            (
+                "WITH few AS (SELECT * FROM docs PREWHERE id > 3) SELECT * FROM few",
+                "PREWHERE",
+            ),
+            ("SELECT id FROM docs CONNECT BY PRIOR id = id", "CONNECT BY"),
+            (
+                "SELECT id FROM docs WHERE id IN (SELECT id FROM docs PARTITION (p))",
+                "a part of a table",
+            ),
+            ("SELECT id FROM docs LIMIT 3 BY id", "LIMIT ... BY"),
+            ("SELECT id FROM docs FETCH FIRST 3 ROWS ONLY", "FETCH"),
+            ("SELECT TOP 3 id FROM docs", "TOP"),
+            ("FROM docs", "FROM without SELECT"),
         ] {
             let message = sql(query).expect_err(query);
             assert!(
@@ -283,6 +310,11 @@ mod tests {
                 "it takes one query",
             ),
             ("DROP TABLE docs", "sql()"),
+            (
+                "INSERT INTO docs VALUES (1)",
+                "it takes a query, SELECT ..., and not INSERT",
+            ),
+            ("SHOW TABLES", "it takes a query, SELECT ..., and not SHOW"),
         ] {
             let message = sql(query).expect_err(query);
             assert!(message.contains(words), "{message}");

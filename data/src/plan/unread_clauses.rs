@@ -1,0 +1,160 @@
+//! Clauses of a query that the parser knows and the engine's planner passes over, so that rows would be other ones than were asked for.
+
+use std::ops::ControlFlow;
+
+use datafusion_common::{Result, plan_err};
+use datafusion_sql::sqlparser::ast::{
+    LimitClause, Query, Select, SelectFlavor, TableFactor, Visit, Visitor,
+};
+
+/// Fails for a clause that nobody would read, with what to write instead.
+pub(super) fn refuse_unread_clauses(query: &Query) -> Result<()> {
+    match query.visit(&mut Unread) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break((clause, instead)) => {
+            plan_err!("{clause} is not there yet: {instead}")
+        }
+    }
+}
+
+struct Unread;
+
+type Found = ControlFlow<(&'static str, &'static str)>;
+
+impl Visitor for Unread {
+    type Break = (&'static str, &'static str);
+
+    fn pre_visit_query(&mut self, query: &Query) -> Found {
+        let has_limit_by = matches!(
+            &query.limit_clause,
+            Some(LimitClause::LimitOffset { limit_by, .. }) if !limit_by.is_empty()
+        );
+        first_of([
+            (
+                has_limit_by,
+                "LIMIT ... BY",
+                "QUALIFY row_number() OVER (PARTITION BY key ORDER BY ...) <= n chooses rows of each key",
+            ),
+            (query.fetch.is_some(), "FETCH", "write LIMIT n"),
+            (
+                !query.locks.is_empty(),
+                "FOR UPDATE or FOR SHARE",
+                "leave it out: a query locks nothing",
+            ),
+            (
+                query.for_clause.is_some(),
+                "FOR XML, JSON or BROWSE",
+                "write_json() the result",
+            ),
+            (
+                query.settings.is_some(),
+                "SETTINGS",
+                "see aktis.data.DataContext",
+            ),
+            (
+                query.format_clause.is_some(),
+                "FORMAT",
+                "the result is a dataset: write_csv(), write_json() and others write it",
+            ),
+        ])
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> Found {
+        let has_no_select = matches!(select.flavor, SelectFlavor::FromFirstNoSelect);
+        first_of([
+            (
+                select.into.is_some(),
+                "INTO",
+                "the result is a dataset: write_parquet() and others write it",
+            ),
+            (
+                select.top.is_some(),
+                "TOP",
+                "write LIMIT n behind the query",
+            ),
+            (
+                select.prewhere.is_some(),
+                "PREWHERE",
+                "write WHERE: filters go into the readers of files by themselves",
+            ),
+            (
+                !select.connect_by.is_empty(),
+                "CONNECT BY",
+                "join level by level, a query for each",
+            ),
+            (
+                select.exclude.is_some(),
+                "EXCLUDE behind the columns",
+                "write SELECT * EXCLUDE (a, b)",
+            ),
+            (
+                select.value_table_mode.is_some(),
+                "SELECT AS STRUCT or VALUE",
+                "write SELECT struct(a, b)",
+            ),
+            (
+                has_no_select,
+                "FROM without SELECT",
+                "write SELECT * FROM ...",
+            ),
+        ])
+    }
+
+    fn pre_visit_table_factor(&mut self, table: &TableFactor) -> Found {
+        let is_sampled = matches!(
+            table,
+            TableFactor::Table {
+                sample: Some(_),
+                ..
+            } | TableFactor::Derived {
+                sample: Some(_),
+                ..
+            }
+        );
+        let (is_of_a_version, is_a_part, is_numbered) = match table {
+            TableFactor::Table {
+                version,
+                partitions,
+                json_path,
+                with_ordinality,
+                ..
+            } => (
+                version.is_some(),
+                !partitions.is_empty() || json_path.is_some(),
+                *with_ordinality,
+            ),
+            _ => (false, false, false),
+        };
+        first_of([
+            (
+                is_sampled,
+                "TABLESAMPLE",
+                "give the query ds.random_sample(0.1, seed=...)",
+            ),
+            (
+                is_of_a_version,
+                "the version of a table",
+                "read it: read_delta(path, version=3), read_iceberg(..., snapshot_id=7)",
+            ),
+            (
+                is_a_part,
+                "a part of a table",
+                "write it into WHERE, or give ds.filter(...)",
+            ),
+            (
+                is_numbered,
+                "WITH ORDINALITY",
+                "write row_number() OVER (ORDER BY ...)",
+            ),
+        ])
+    }
+}
+
+fn first_of<const N: usize>(clauses: [(bool, &'static str, &'static str); N]) -> Found {
+    for (is_there, clause, instead) in clauses {
+        if is_there {
+            return ControlFlow::Break((clause, instead));
+        }
+    }
+    ControlFlow::Continue(())
+}
