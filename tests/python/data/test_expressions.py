@@ -330,8 +330,10 @@ def test_mistakes_are_told_when_they_are_made():
         col("s").is_in("abc")
     with pytest.raises(AttributeError, match="did you mean 'random'|Did you mean 'random'"):
         aktis.data.expressions.randm()  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="download of Ray is not in Aktis yet"):
-        aktis.data.expressions.download("uri")  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="unnest of Ray is not in Aktis yet"):
+        aktis.data.expressions.unnest("a")  # type: ignore[attr-defined]
+    with pytest.raises(ImportError, match="unnest of Ray is not in Aktis yet: name the fields"):
+        from aktis.data.expressions import unnest  # type: ignore[attr-defined] # noqa: F401 # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_mistakes_about_unknown_columns_are_told_by_the_run():

@@ -7,6 +7,7 @@ import aktis.data
 import pyarrow
 import pytest
 from aktis.data.datasource import Partitioning, PartitionStyle, PathPartitionFilter, PathPartitionParser
+from aktis.data.datasource.partitioning import Partitioning as PartitioningOfRay
 from aktis.data.expressions import col
 from pyarrow import csv, feather, fs, orc, parquet
 
@@ -155,3 +156,7 @@ def test_parser_reads_paths_as_ray_does():
     assert (
         os.path.abspath("x") not in PathPartitionParser.of("dir", base_dir="x", field_names=["k"])("x/1/a.csv").values()
     )
+
+
+def test_ray_has_them_in_a_module_of_their_own():
+    assert PartitioningOfRay is Partitioning

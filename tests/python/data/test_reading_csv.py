@@ -141,6 +141,15 @@ def test_other_encodings_must_be_said(write):
     assert aktis.data.read_csv(path, read_options=latin).take_all()[-1] == {"id": 2, "word": "café"}
 
 
+def test_names_in_another_encoding_and_endings_that_do_not_tell_say_what_helps(write):
+    with pytest.raises(ValueError, match=r"a\.csv: .*encoding='utf16'"):
+        aktis.data.read_csv(write("a.csv", "id\n1\n".encode("utf-16"))).take_all()
+    path = write("b.csv.gz", b"id\n1\n")
+    with pytest.raises(OSError, match=r"b\.csv\.gz: .*arrow_open_stream_args=\{'compression': None\}"):
+        aktis.data.read_csv(path).take_all()
+    assert aktis.data.read_csv(path, arrow_open_stream_args={"compression": None}).take_all() == [{"id": 1}]
+
+
 def test_delimiters_names_and_columns_are_those_of_pyarrow(write):
     path = write("a.tsv", "1\tx\n2\ty\n")
     ds = aktis.data.read_csv(
@@ -200,8 +209,14 @@ def test_what_is_not_there_is_refused_by_name(write):
     path = write("a.csv", "id\n1\n")
     with pytest.raises(ValueError, match=r"read_csv\(\): folders that are values only need names"):
         aktis.data.read_csv(path, partitioning="dir")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="unknown argument 'delimiter'"):
+    with pytest.raises(
+        TypeError, match=r"read_csv\(\) takes no delimiter=: say parse_options=pyarrow\.csv\.ParseOptions"
+    ):
         aktis.data.read_csv(path, delimiter=";")  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match="unknown argument 'include_path'; did you mean 'include_paths'"):
+        aktis.data.read_csv(path, include_path=True)  # pyright: ignore[reportCallIssue]
+    with pytest.raises(TypeError, match="read_parquet\\(\\) takes no filters=: say filter="):
+        aktis.data.read_parquet(path, filters=[])  # pyright: ignore[reportCallIssue]
     with pytest.raises(TypeError, match="knows compression and buffer_size, not seekable"):
         aktis.data.read_csv(path, arrow_open_stream_args={"seekable": True})
     with pytest.raises(ValueError, match="compression='rar'"):

@@ -115,6 +115,37 @@ def test_column_may_be_a_series_with_missing_values():
     assert made.take_all() == [{"s": 1, "o": None}, {"s": None, "o": "x"}]
 
 
+def test_missing_values_of_pandas_are_null_in_rows_and_lists():
+    frame = pandas.DataFrame(
+        {"n": pandas.array([1, None], dtype="Int64"), "at": pandas.to_datetime(["2024-01-01", None])}
+    )
+    records = frame.to_dict("records")
+    assert any(value is pandas.NaT for row in records for value in row.values())
+    first = {"n": 1, "at": datetime.datetime(2024, 1, 1)}
+    assert aktis.data.from_items(records).take_all() == [first, {"n": None, "at": None}]
+    for missing in (pandas.NA, pandas.NaT):
+        made = aktis.data.range(2).map(
+            lambda row, missing=missing: {"at": missing if row["id"] else datetime.date(2024, 1, 1), "in": [missing, 1]}
+        )
+        assert made.take_all() == [{"at": datetime.date(2024, 1, 1), "in": [None, 1]}, {"at": None, "in": [None, 1]}]
+        values = numpy.array([missing, 1], dtype=object)
+        assert aktis.data.range(2, override_num_blocks=1).map_batches(
+            lambda _, values=values: {"n": values}
+        ).take_all() == [{"n": None}, {"n": 1}]
+
+
+def test_objects_of_python_are_refused_with_what_to_make_of_them():
+    class Box:
+        pass
+
+    with pytest.raises(
+        ValueError, match=r"column 'box', which cannot be stored: columns have .* no Box: .*pickle\.dumps"
+    ):
+        aktis.data.range(1).map(lambda row: {"box": Box()}).take_all()
+    with pytest.raises(ValueError, match="does not fit into 64 bits: make a float, a decimal.Decimal or text of it"):
+        aktis.data.from_items([{"n": 2**70}])
+
+
 def test_arrays_may_stand_beside_none_and_in_dicts():
     def make(batch):
         images = [numpy.ones((2, 3), numpy.uint8) if row == 0 else None for row in batch["id"]]

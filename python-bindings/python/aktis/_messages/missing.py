@@ -99,7 +99,6 @@ _DATA = {
     "SinkMode": _SERVICE_WRITE,
 }
 _EXPRESSIONS = {
-    "download": "read in a function for map_batches()",
     "unnest": "name the fields: col('a').struct['b'] in with_columns(), or use flat_map() for lists",
 }
 _UTIL = {

@@ -90,7 +90,7 @@ def columns_to_arrow(
             column, metadata = _given_column(given, name)
             arrays[name] = _from_python.to_column(values, column, metadata, _seen(column, given_format))
         except (pyarrow.ArrowException, OverflowError, TypeError, ValueError) as error:
-            reason = _wrong_outputs.no_column(values) or error
+            reason = _wrong_outputs.no_column(values) or _wrong_outputs.no_value(error) or error
             raise ValueError(f"{function} returned the column {name!r}, which cannot be stored: {reason}") from None
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:

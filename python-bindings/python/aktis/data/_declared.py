@@ -63,6 +63,16 @@ numpy.float32, list[str], {'x': float}
     return schema
 
 
+def python_type_of(kind: type) -> str | None:
+    """The name of the type that values of a class of Python are stored in, if there is one."""
+    return _PYTHON_TYPES.get(kind)
+
+
+def is_of_ray(wanted: Any) -> bool:
+    """Whether it is a :class:`aktis.data.datatype.DataType`; its module is loaded by those who have one."""
+    return callable(getattr(wanted, "to_arrow_dtype", None)) and not isinstance(wanted, type)
+
+
 def _name(call: str, name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"{call.removesuffix('()')}(output_schema=...): names of columns are strings, not {name!r}")
@@ -74,6 +84,8 @@ def _type_of(call: str, wanted: Any, column: str) -> pyarrow.DataType:
 
     if isinstance(wanted, pyarrow.DataType):
         return wanted
+    if is_of_ray(wanted):
+        return wanted.to_arrow_dtype()
     if isinstance(wanted, Mapping):
         return pyarrow.struct([(_name(call, name), _type_of(call, kind, column)) for name, kind in wanted.items()])
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)

@@ -194,7 +194,11 @@ def _without_tensors(value: Any) -> Any:
 
 
 def _from_values(values: list[Any], like: pyarrow.DataType | None) -> pyarrow.Array:
-    column = _inferred(values, like)
+    try:
+        column = _inferred(values, like)
+    except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):
+        values = [_without_missing(value) for value in values]
+        column = _inferred(values, like)
     target = _merged(column.type, like)
     if _has_nanoseconds(column, values):
         target = _in_nanoseconds(target)
@@ -225,6 +229,15 @@ def _inferred(values: list[Any], like: pyarrow.DataType | None) -> pyarrow.Array
             # The value is wrong, not its type: the same for all that cannot be stored.
             raise ValueError("it has a whole number that does not fit into 64 bits") from error  # noqa: TRY004
         raise
+
+
+def _without_missing(value: Any) -> Any:
+    """``pandas.NA`` and ``pandas.NaT``, which mean that there is no value, as None."""
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _without_missing(inner) for name, inner in value.items()}
+    return [_without_missing(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _unsigned(values: list[Any]) -> pyarrow.DataType:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import _batching, _functions, _trees
+from ._declared import is_of_ray
 from ._expr import Expr, tree_of
 
 #: Operators of Python, as the engine has them. The others are functions.
@@ -91,6 +92,7 @@ class Steps:
             reads=reads,
             keeps_all_except=[name],
             keeps_rows=True,
+            batch_rows=getattr(udf.function, "rows_at_once", None),
         )
 
     def _argument(self, tree: _trees.Tree, reads: list[str]) -> Any:
@@ -262,6 +264,8 @@ def type_of(wanted: Any) -> Any:
 
     if isinstance(wanted, pyarrow.DataType):
         return wanted
+    if is_of_ray(wanted):
+        return wanted.to_arrow_dtype()
     name = _PYTHON_TYPES.get(wanted, wanted) if isinstance(wanted, type) else wanted
     try:
         return pyarrow.type_for_alias(name)

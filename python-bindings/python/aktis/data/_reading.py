@@ -332,12 +332,51 @@ def _check_hints(function: str, hints: Mapping[str, Any]) -> int | None:
     if is_read and function not in _WITHOUT_FILESYSTEM:
         hints.pop("filesystem", None)
         used.append("filesystem")
+    _refuse_of_others(function, [name for name in hints if name not in refused], used)
     Keywords(function, used=used, refused=refused).check(hints)
     if parts is not None and (not isinstance(parts, int) or isinstance(parts, bool) or parts < 1):
         raise ValueError(f"{function}(): override_num_blocks must be a whole number of at least 1, not {parts!r}")
     return parts
 
 
+def _refuse_of_others(function: str, unknown: list[str], used: list[str]) -> None:
+    """Raises for what pandas, Spark and pyarrow call what is said otherwise here. Adds to ``used`` what the function takes itself."""
+    if not unknown:
+        return
+    way_out = _OF_OTHERS.get(function, {}).get(unknown[0])
+    if way_out is not None:
+        raise TypeError(f"{function}() takes no {unknown[0]}=: {way_out}")
+    import inspect
+
+    import aktis.data
+
+    parameters = inspect.signature(getattr(aktis.data, function)).parameters.values()
+    used.extend(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
+
+
+_DELIMITER = "say parse_options=pyarrow.csv.ParseOptions(delimiter=';')"
+_NAMES = "say read_options=pyarrow.csv.ReadOptions(column_names=[...], skip_rows=1), without skip_rows where no line has names"
+_TYPES = "say convert_options=pyarrow.csv.ConvertOptions(column_types={'name': pyarrow.string()})"
+_ENCODING = "say read_options=pyarrow.csv.ReadOptions(encoding='latin-1')"
+_COLUMNS = "use select_columns() behind it"
+#: What users of pandas, Spark and pyarrow write.
+_OF_OTHERS = {
+    "read_csv": {
+        "delimiter": _DELIMITER, "sep": _DELIMITER, "header": _NAMES, "names": _NAMES, "column_names": _NAMES, "dtype": _TYPES, "schema": _TYPES,
+        "column_types": _TYPES, "encoding": _ENCODING, "columns": _COLUMNS, "usecols": _COLUMNS,
+        "quotechar": "say parse_options=pyarrow.csv.ParseOptions(quote_char=...)",
+        "na_values": "say convert_options=pyarrow.csv.ConvertOptions(null_values=[...])",
+    },
+    "read_json": {"lines": "leave it out: lines and lists are told apart by what is there", "columns": _COLUMNS},
+    "read_parquet": {
+        "schema": "the files tell the columns; select_columns() chooses, and with_column(name, col(name).cast(type)) makes another type",
+        "filters": "say filter=col('a') == 1, or filter(expr=\"a = 1\") behind it, which is pushed into the reader as well",
+        "use_threads": "leave it out: files and row groups are read by all workers at once",
+        "batch_size": "give map_batches() and iter_batches() a batch_size",
+        "dataset_kwargs": "say partitioning= and filesystem= here",
+        "_block_udf": "use map_batches(f, batch_format='pyarrow')",
+    },
+}  # fmt: skip
 #: What reads by other means than files of ours.
 _WITHOUT_FILESYSTEM = frozenset({"read_datasource", "read_iceberg", "read_lance", "read_sql"})
 _RESOURCES = frozenset({"num_cpus", "num_gpus", "memory", "concurrency", "ray_remote_args", "compute"})

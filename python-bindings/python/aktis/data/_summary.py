@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import aggregate
+from ._declared import is_of_ray
 
 if TYPE_CHECKING:
     import pandas
@@ -103,12 +104,13 @@ def of(dataset: Dataset, columns: Sequence[str] | None, overrides: Mapping[Any, 
 def _checked(overrides: Mapping[Any, Teller]) -> dict[Any, Teller]:
     import pyarrow
 
-    for kind in overrides:
+    plain = {kind.to_arrow_dtype() if is_of_ray(kind) else kind: teller for kind, teller in overrides.items()}
+    for kind in plain:
         if not isinstance(kind, pyarrow.DataType):
             raise TypeError(
                 f"summary(override_dtype_agg_mapping=...) takes a dict from types of pyarrow, as pyarrow.int64(), not {kind!r}"
             )
-    return dict(overrides)
+    return plain
 
 
 def _teller_of(kind: Any, overrides: Mapping[Any, Teller]) -> Teller:

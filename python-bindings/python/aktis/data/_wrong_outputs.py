@@ -12,6 +12,7 @@ it has values of int (1 in row 0) and of str ('x' in row 1): make them of one ty
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -77,12 +78,34 @@ def no_column(values: Any) -> str | None:
     first: dict[type, tuple[int, Any]] = {}
     if isinstance(values, (list, tuple)) or getattr(values, "dtype", None) == object:
         for row, value in enumerate(values):
-            if value is not None:
+            if value is not None and type(value).__name__ not in ("NAType", "NaTType"):
                 first.setdefault(type(value), (row, value))
     if len(first) < 2:
         return None
     told = [f"of {kind.__name__} ({reprlib.repr(value)} in row {row})" for kind, (row, value) in first.items()]
     return f"it has values {' and '.join(told[:2])}: make them of one type, for example text by str(value)"
+
+
+def no_value(error: Exception) -> str | None:
+    """Why a value has no place in any column; None: for another reason.
+
+    >>> import pyarrow
+    >>> try:
+    ...     pyarrow.array([1 + 2j])
+    ... except pyarrow.ArrowException as error:
+    ...     print(no_value(error))
+    columns have numbers, texts, bytes, times, lists, dicts and arrays, and no complex: (1+2j). Make one of these of it (a dict, str(value)), \
+or bytes by pickle.dumps(value) and of them the value by pickle.loads()
+    """
+    told = re.match(r"Could not convert (.*) with type (\w+): did not recognize", str(error), re.DOTALL)
+    if told is not None:
+        return (
+            f"columns have numbers, texts, bytes, times, lists, dicts and arrays, and no {told[2]}: {told[1]}. Make one of these of it "
+            "(a dict, str(value)), or bytes by pickle.dumps(value) and of them the value by pickle.loads()"
+        )
+    if "does not fit into 64 bits" in str(error):
+        return f"{error}: make a float, a decimal.Decimal or text of it"
+    return None
 
 
 def _kind(value: Any) -> str:

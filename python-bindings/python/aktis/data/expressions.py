@@ -23,6 +23,7 @@ from ._keywords import refuse_reseeding
 __all__ = [
     "Expr",
     "col",
+    "download",
     "lit",
     "monotonically_increasing_id",
     "pyarrow_udf",
@@ -133,6 +134,28 @@ def _seed(seed: int | None) -> int:
     return seed % 2**63
 
 
+def download(uri_column_name: str, *, filesystem: Any = None) -> Expr:
+    """The bytes of the files that a column names: paths, and URLs as :doc:`readers <data/reading>` take them.
+
+    Many are read at once, by workers. What cannot be read is null, as in Ray Data, and a warning of the worker says how many and why.
+
+    Args:
+        uri_column_name: the column of names.
+        filesystem: one of pyarrow.fs or of fsspec, in which all of them lie; by default their beginnings tell.
+
+    Returns:
+        An expression.
+
+    >>> import aktis.data
+    >>> files = aktis.data.from_items([{"uri": "/dev/null"}, {"uri": None}])
+    >>> files.with_column("bytes", download("uri")).take_all()
+    [{'uri': '/dev/null', 'bytes': b''}, {'uri': None, 'bytes': None}]
+    """
+    from ._downloading import Download
+
+    return Expr(_trees.Udf(Download(filesystem), (col(uri_column_name)._tree,), type="binary"))
+
+
 def udf(return_dtype: Any = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function of expressions from a function over arrays of pyarrow, or from a class with such a ``__call__``.
 
@@ -188,6 +211,9 @@ def pyarrow_udf(return_dtype: Any = None) -> Callable[[Callable[..., Any]], Call
     """
     return udf(return_dtype)
 
+
+# Of modules with a path Python asks whether the name is a module, when it is imported from here and not there: that is told what to do instead.
+__path__: list[str] = []
 
 # As type checkers know it; they must not think that any name is there.
 TYPE_CHECKING = False

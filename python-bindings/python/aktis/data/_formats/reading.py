@@ -9,6 +9,7 @@ A format is a module with a class of these; the function that users call is its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -173,4 +174,20 @@ def _naming(error: Exception, path: str) -> Exception:
     if isinstance(error, OSError) and error.errno is not None:
         return type(error)(error.errno, str(error), path)
     kind = OSError if isinstance(error, OSError) else ValueError
-    return kind(f"read {path}: {error}")
+    return kind(f"read {path}: {error}{_way_out(error)}")
+
+
+def _way_out(error: Exception) -> str:
+    """What helps, where the words of libraries do not say it."""
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            "; it has another encoding: read_csv(read_options=pyarrow.csv.ReadOptions(encoding='utf16')), or what it is"
+        )
+    if isinstance(error, OSError) and re.search(
+        "inflate failed|bz2 decompress failed|ZSTD decompression failed|LZ4|Brotli", str(error)
+    ):
+        return (
+            "; it is not compressed as its name ends, or was cut off. arrow_open_stream_args={'compression': None} reads it as it is, "
+            "'gzip' and others say what it is compressed with"
+        )
+    return ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pyarrow import fs
@@ -37,8 +37,14 @@ def scheme_of(path: str) -> str | None:
     return None if scheme in ("file", "local") else scheme
 
 
-def chosen_store(function: str, paths: Sequence[str], filesystem: Any = None) -> tuple[Store | None, list[str]]:
-    """The store that paths lie in, and their names there; ``None``: they are local."""
+def chosen_store(
+    function: str, paths: Sequence[str], filesystem: Any = None, connected: Callable[..., Any] | None = None
+) -> tuple[Store | None, list[str]]:
+    """The store that paths lie in, and their names there; ``None``: they are local.
+
+    Args:
+        connected: makes connections, for who has some already.
+    """
     if filesystem is not None:
         return _given(function, paths, filesystem)
     schemes = {scheme_of(path) for path in paths}
@@ -57,16 +63,18 @@ def chosen_store(function: str, paths: Sequence[str], filesystem: Any = None) ->
     assert scheme is not None, "told apart above"
     if scheme in _ARROW:
         try:
-            return _of_arrow(function, scheme, paths)
+            return _of_arrow(function, scheme, paths, connected or _connected)
         except NotImplementedError:  # this build of pyarrow has been made without it
             pass
     return _of_spec(function, scheme, paths)
 
 
-def _of_arrow(function: str, scheme: str, paths: Sequence[str]) -> tuple[Store, list[str]]:
+def _of_arrow(
+    function: str, scheme: str, paths: Sequence[str], connected: Callable[..., Any]
+) -> tuple[Store, list[str]]:
     parsed = [_parsed(path[len(scheme) + 3 :]) for path in paths]
     _, _, query = parsed[0]
-    roots = {netloc: _connected(function, scheme, netloc, query) for netloc, _, _ in parsed}
+    roots = {netloc: connected(function, scheme, netloc, query) for netloc, _, _ in parsed}
     filesystem, _ = roots[parsed[0][0]]
     inner: list[str] = []
     for path, (netloc, below, own_query) in zip(paths, parsed, strict=True):

@@ -163,6 +163,17 @@ def all_made(calls: Iterable[Call]) -> list[Any]:
     return [request.result() for request in [Request(*call) for call in calls]]
 
 
+def all_answers(calls: Iterable[Call]) -> list[Any]:
+    """The answers to requests that are under way at once, or why there is none."""
+    answers: list[Any] = []
+    for request in [Request(*call) for call in calls]:
+        try:
+            answers.append(request.result())
+        except OSError as error:
+            answers.append(error)
+    return answers
+
+
 def all_settled(calls: Iterable[Call]) -> OSError | None:
     """Waits for requests that are under way at once, whatever becomes of them. Returns the first failure."""
     failure: OSError | None = None

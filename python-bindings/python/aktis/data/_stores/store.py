@@ -12,7 +12,7 @@ import pyarrow
 
 from .backend import Entry, Files
 from .file import RangeFile, Upcoming
-from .requests import Call, Request, all_made, all_settled, made
+from .requests import Call, Request, all_answers, all_made, all_settled, made
 from .spec import MemoryFiles
 
 #: What a store copies in the time that one request may take without a word: its length is not known here.
@@ -103,6 +103,21 @@ class Store:
         """Bytes of a file, with all requests under way at once. Called by the native reader of Parquet."""
         calls = [self._reading(name, start, end) if end > start else Call(bytes, "") for start, end in ranges]
         return all_made(calls)
+
+    def read_files(self, names: Iterable[str]) -> list[bytes | Exception]:
+        """What lies at each of these, or why it cannot be read; many requests are under way at once."""
+        names = list(names)
+        read: list[Any] = all_answers(
+            Call(functools.partial(self._files.entry, self._path(name)), f"look for {name}") for name in names
+        )
+        for at, (name, entry) in enumerate(zip(names, read, strict=True)):
+            if entry is None or (not isinstance(entry, Exception) and entry.size is None):
+                read[at] = self.missing(name)
+        there = [at for at, entry in enumerate(read) if not isinstance(entry, Exception)]
+        answers = all_answers(self._reading(names[at], 0, read[at].size) for at in there)
+        for at, answer in zip(there, answers, strict=True):
+            read[at] = answer
+        return read
 
     def want(self, names: Iterable[str]) -> None:
         """These files will be read in other processes."""

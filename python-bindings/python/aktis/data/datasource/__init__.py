@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._partitioning import Partitioning, PartitionStyle, PathPartitionFilter, PathPartitionParser
-from .block import Block, BlockMetadata
+from .._partitioning import Partitioning, PartitionStyle, PathPartitionFilter, PathPartitionParser
+from ..block import Block, BlockMetadata
 
 __all__ = [
     "BlockMetadata",
@@ -126,7 +126,7 @@ class ReadTask:
 
 
 def _table(block: Block) -> Any:
-    from . import _batches
+    from .. import _batches
 
     return _batches.to_arrow(block, "ReadTask()")
 
