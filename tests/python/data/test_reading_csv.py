@@ -150,6 +150,16 @@ def test_names_in_another_encoding_and_endings_that_do_not_tell_say_what_helps(w
     assert aktis.data.read_csv(path, arrow_open_stream_args={"compression": None}).take_all() == [{"id": 1}]
 
 
+def test_two_columns_of_one_name_are_told_with_the_file(write):
+    path = write("a.csv", "id,id\n1,2\n")
+    with pytest.raises(
+        ValueError, match=r"a\.csv: two columns have the name 'id'; read_options=pyarrow\.csv\.ReadOptions"
+    ):
+        aktis.data.read_csv(path).take_all()
+    named = csv.ReadOptions(column_names=["id", "next"], skip_rows=1)
+    assert aktis.data.read_csv(path, read_options=named).take_all() == [{"id": 1, "next": 2}]
+
+
 def test_delimiters_names_and_columns_are_those_of_pyarrow(write):
     path = write("a.tsv", "1\tx\n2\ty\n")
     ds = aktis.data.read_csv(

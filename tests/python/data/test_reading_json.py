@@ -124,3 +124,12 @@ def test_other_files_of_a_folder_are_passed_over(write, tmp_path):
     write("a.json", lines(ROWS))
     write("a.txt", "no JSON")
     assert aktis.data.read_json(tmp_path).count() == 2
+
+
+def test_value_of_another_type_is_told_with_its_line_and_what_helps(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"n": 1}\n\n{"n": null}\n{"n": "two"}\n')
+    with pytest.raises(
+        ValueError, match=r"a\.jsonl, line 4: 'n' is string here and number before, .*read_text\(path\)\.map"
+    ):
+        aktis.data.read_json(str(path)).take_all()

@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import uuid
 
 import aktis.data
 import numpy
@@ -132,6 +133,15 @@ def test_missing_values_of_pandas_are_null_in_rows_and_lists():
         assert aktis.data.range(2, override_num_blocks=1).map_batches(
             lambda _, values=values: {"n": values}
         ).take_all() == [{"n": None}, {"n": 1}]
+
+
+def test_uuids_are_uuids_in_rows_and_stay_what_they_are(tmp_path):
+    keys = [uuid.UUID(int=1), None, uuid.UUID(int=2)]
+    ds = aktis.data.from_items([{"key": key} for key in keys])
+    assert [row["key"] for row in ds.map(lambda row: {"key": row["key"], "text": str(row["key"])}).take_all()] == keys
+    assert ds.map(lambda row: row).to_arrow().schema.field("key").type == pyarrow.uuid()
+    ds.map(lambda row: row).write_parquet(str(tmp_path / "keys"))
+    assert [row["key"] for row in aktis.data.read_parquet(str(tmp_path / "keys")).take_all()] == keys
 
 
 def test_objects_of_python_are_refused_with_what_to_make_of_them():

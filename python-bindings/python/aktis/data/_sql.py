@@ -39,7 +39,10 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
     """
     for name, dataset in datasets.items():
         if not isinstance(dataset, Dataset):
-            raise TypeError(f"sql(): {name} is a {type(dataset).__name__} and no dataset")
+            raise TypeError(
+                f"sql(): {name} is a {type(dataset).__name__} and no dataset; from_pandas(), from_arrow() and from_items() make one of "
+                "frames, tables and rows, and values stand in the query"
+            )
     tables = [(name, _with_columns(name, dataset)) for name, dataset in datasets.items()]
     return Dataset(_native.plan().sql(query, tables))
 

@@ -60,6 +60,8 @@ def to_values(column: Any, metadata: Any = None) -> list[Any]:
     if tensor is not None:
         return _tensors.to_rows(column, tensor)
     if isinstance(column, pyarrow.ExtensionArray):
+        if isinstance(column.type, pyarrow.UuidType):
+            return column.to_pylist()
         column = column.storage
     refuse_finer_times(column)
     return fixed_list_rows(column) if are_arrays(column) else column.to_pylist()

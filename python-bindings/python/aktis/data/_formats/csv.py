@@ -118,6 +118,12 @@ class _File:
                     raise self._broken(error, block, place) from None
         if is_first and not self._names:
             self._names = self._names_of(block, read_options, table)
+            twice = [name for at, name in enumerate(self._names) if name in self._names[:at]]
+            if twice:
+                raise ValueError(
+                    f"read {self._part.path}: two columns have the name {twice[0]!r}; "
+                    "read_options=pyarrow.csv.ReadOptions(column_names=[...], skip_rows=1) gives names of their own"
+                )
         self._types.update({field.name: field.type for field in table.schema if not pyarrow.types.is_null(field.type)})
         return table
 

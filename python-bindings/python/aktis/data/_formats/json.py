@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -157,6 +158,8 @@ def _broken_line(text: str) -> int:
 
 def _broken(error: pyarrow.ArrowInvalid, block: bytes, part: Part, place: int) -> ValueError:
     """The error for the first line that is no object; if all are, for what the parser says of the block."""
+    changed = re.match(r"JSON parse error: Column\((.*)\) changed from (\w+) to (\w+) in row (\d+)", str(error))
+    rows = 0
     for number, line in enumerate(block.split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -166,4 +169,12 @@ def _broken(error: pyarrow.ArrowInvalid, block: bytes, part: Part, place: int) -
             return part.broken(place, f"it is no JSON: {why}", number)
         if not isinstance(value, dict):
             return part.broken(place, f"an object is needed, not {type(value).__name__}", number)
+        if changed is not None and rows == int(changed[4]):
+            column, before, here = changed[1].removeprefix("/"), changed[2], changed[3]
+            why = (
+                f"{column!r} is {here} here and {before} before, and values of a column have one type; make them so by a function: "
+                "read_text(path).map(lambda row: json.loads(row['text']))"
+            )
+            return part.broken(place, why, number)
+        rows += 1
     return part.broken(place, str(error))

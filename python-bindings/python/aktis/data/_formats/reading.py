@@ -127,9 +127,8 @@ class Reader:
             (part.path, part.start): [column[row] for column in columns[_PART_COLUMNS:]]
             for row, part in enumerate(parts)
         }
-        function = f"{self._format.function}()"
         rows = (
-            self._with_told(_batches.to_arrow(rows, function), names, told[part.path, part.start], part)
+            self._with_told(_batches.to_arrow(rows, f"read {part.path}"), names, told[part.path, part.start], part)
             for part, rows in self._format.read_all(parts)
         )
         yield from together(rows)
