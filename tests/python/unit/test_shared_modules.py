@@ -1,8 +1,11 @@
 """Modules that workers share with the zygote."""
 
+import ctypes
 import subprocess
 import sys
 import textwrap
+
+import pytest
 
 DEADLINE_S = 60
 
@@ -25,6 +28,33 @@ def test_the_zygote_stays_single_threaded_and_its_environment_the_same():
         print(len(os.listdir("/proc/self/task")), os.environ == before)
     """
     assert lines_of(script) == ["True", "1", "True"]
+
+
+def test_workers_find_the_planner_made():
+    script = """
+        import ctypes, sys
+        from aktis import _aktis
+        from aktis._process import shared_modules
+
+        class Allocated(ctypes.Structure):
+            _fields_ = [(f"field {n}", ctypes.c_size_t) for n in range(10)]
+
+        def allocated_bytes():
+            ask = ctypes.CDLL(None).mallinfo2
+            ask.restype = Allocated
+            return getattr(ask(), "field 7")
+
+        if "{is_zygote}" == "True":
+            shared_modules.load(shared_modules.MODULES)
+        numbers = _aktis.data.Sources.range(1)
+        before = allocated_bytes()
+        filtered = numbers.filter("id = 1")
+        print(allocated_bytes() - before)
+    """
+    if not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("only this allocator tells what it gave")
+    alone, forked = (int(lines_of(script.replace("{is_zygote}", str(it)))[0]) for it in (False, True))
+    assert forked < alone / 4, (alone, forked)
 
 
 def test_workers_draw_different_random_numbers():

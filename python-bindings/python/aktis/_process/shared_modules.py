@@ -45,10 +45,20 @@ def load(modules: Iterable[str]) -> None:
                 with contextlib.suppress(Exception):
                     importlib.import_module(name)
                 _end_threads()
+            if "aktis.data._worker" in missing:
+                _make_planner()
     finally:
         # Not collected before: what an import leaves as garbage is little, and a worker may be waiting.
         gc.freeze()
         gc.enable()
+
+
+def _make_planner() -> None:
+    """What gives expressions their meaning knows a few hundred functions. Every stage worker needs it, and takes some milliseconds to make it."""
+    from aktis import _aktis
+
+    with contextlib.suppress(Exception):
+        _aktis.data.Sources.range(1).filter("id = 0")
 
 
 @contextlib.contextmanager
