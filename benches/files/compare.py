@@ -1,6 +1,7 @@
 """Makes the files, runs the jobs on every system alternately, verifies what they say and prints the ratios."""
 
 import argparse
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -11,9 +12,21 @@ import jobs
 import ray_env
 import report
 
-JOB = pathlib.Path(__file__).resolve().parent / "files_job.py"
+HERE = pathlib.Path(__file__).resolve().parent
+JOB = HERE / "files_job.py"
 NAMES = {"pyarrow": "bare pyarrow loop", "aktis": "Aktis", "daft": "Daft", "ray": "Ray Data"}
 ROWS_PER_FILE = 100
+#: `double` and `look` are one measurement: of small files here.
+JOBS = ("small", "store", "first_row")
+
+
+def _far():
+    """What measures files that are far, beside this file."""
+    spec = importlib.util.spec_from_file_location("files_far", HERE / "far.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def python_for(system):
@@ -92,17 +105,39 @@ def render(measured, options):
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="run.py files", description="Many small files.")
+    parser = argparse.ArgumentParser(prog="run.py files", description="Many small files, and files that are far.")
+    parser.add_argument("--jobs", default=",".join(JOBS), help="which of these are measured")
     parser.add_argument("--files", type=int, default=5000, help="of a hundred rows each, that are doubled and written")
     parser.add_argument("--many", type=int, default=200_000, help="of a hundred rows each, that are looked at")
+    parser.add_argument("--store-files", type=int, default=16, help="large files in the store")
+    parser.add_argument("--store-rows", type=int, default=10_000, help="rows of 3072 bytes in each of them")
+    parser.add_argument("--latency-ms", type=float, default=20, help="of every answer of the store")
+    parser.add_argument("--connections", type=int, default=16, help="answers of the store that are under way at once")
+    parser.add_argument("--connection-mbs", type=float, default=8, help="megabytes a second of each")
     parser.add_argument("--systems", default=",".join(NAMES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--limit-s", type=int, default=300, help="of one process; what takes longer is not done")
     options = parser.parse_args(argv)
-    machine = report.machine()
-    measured = measure(tuple(options.systems.split(",")), options)
-    print(render(measured, options))
-    path = report.write("files", {"machine": machine, "options": vars(options), "systems": measured})
-    print(f"\nwritten to {os.path.relpath(path)}")
-    return 1 if measured.get("aktis", {"errors": {}})["errors"] else 0
+    wanted = options.jobs.split(",")
+    if not set(wanted) <= set(JOBS):
+        parser.error(f"--jobs: one or more of {', '.join(JOBS)}")
+    result = {"machine": report.machine(), "options": vars(options)}
+    failed = False
+    if "small" in wanted:
+        result["systems"] = measured = measure(tuple(options.systems.split(",")), options)
+        print(render(measured, options))
+        failed = bool(measured.get("aktis", {"errors": {}})["errors"])
+    if set(wanted) - {"small"}:
+        far = _far()
+        bucket = far.ensure_input(options, ensure_input(options.files))
+        if "store" in wanted:
+            result["store"] = store = far.measure_store(bucket, options)
+            print("\n" + far.render_store(store, options))
+            failed |= bool(store.get("aktis", {"errors": []})["errors"])
+        if "first_row" in wanted:
+            result["first_row"] = first = far.measure_first_rows(bucket, options)
+            print("\n" + far.render_first_rows(first))
+            failed |= any(cell["errors"] for cell in first.get("aktis", {}).values())
+    print(f"\nwritten to {os.path.relpath(report.write('files', result))}")
+    return 1 if failed else 0
