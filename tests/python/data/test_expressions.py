@@ -87,6 +87,7 @@ COMPUTED = [
     (col("i").cast(pyarrow.float32()), float, "i"),
     (col("i").cast(str), str, "i"),
     (col("d").struct["x"], lambda d: d["x"], "d"),
+    (col("d").struct.field_by_index(0), lambda d: d["x"], "d"),
     (col("d").struct.field("x") + 1, lambda d: None if d["x"] is None else d["x"] + 1, "d"),
     (col("s").str.len(), len, "s"),
     (col("s").str.byte_len(), lambda s: len(s.encode()), "s"),
@@ -115,6 +116,8 @@ COMPUTED = [
     (col("s").str.lstrip(), str.lstrip, "s"),
     (col("s").str.rstrip("b "), lambda s: s.rstrip("b "), "s"),
     (col("s").str.pad(8, "*"), lambda s: s.ljust(8, "*"), "s"),
+    (col("s").str.lpad(8, "*"), lambda s: s.rjust(8, "*"), "s"),
+    (col("s").str.rpad(8), lambda s: s.ljust(8), "s"),
     (col("s").str.pad(3, "*", "left"), lambda s: s.rjust(3, "*"), "s"),
     (col("s").str.upper().str.len() + 1, lambda s: len(s.upper()) + 1, "s"),
     (col("l").list.len(), len, "l"),
@@ -334,6 +337,12 @@ def test_mistakes_are_told_when_they_are_made():
         aktis.data.expressions.unnest("a")  # type: ignore[attr-defined]
     with pytest.raises(ImportError, match="unnest of Ray is not in Aktis yet: name the fields"):
         from aktis.data.expressions import unnest  # type: ignore[attr-defined] # noqa: F401 # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_nan_is_greater_than_any_number_in_filters():
+    rows = aktis.data.from_items([{"x": 1.0}, {"x": float("nan")}, {"x": 2.0}, {"x": None}])
+    assert [str(row["x"]) for row in rows.filter(expr=col("x") > 1).take_all()] == ["nan", "2.0"]
+    assert rows.filter(expr=(col("x") > 1) & (col("x") != lit(float("nan")))).take_all() == [{"x": 2.0}]
 
 
 def test_mistakes_about_unknown_columns_are_told_by_the_run():

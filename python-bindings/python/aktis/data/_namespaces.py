@@ -232,6 +232,14 @@ class StringNamespace(_Namespace):
         """Without white space, or these characters, at its end."""
         return call("rtrim", self._expr, _SPACES if characters is None else characters)
 
+    def lpad(self, width: int, padding: Text = " ") -> Expr:
+        """Filled up to ``width`` characters at the left."""
+        return self.pad(width, padding, "left")
+
+    def rpad(self, width: int, padding: Text = " ") -> Expr:
+        """Filled up to ``width`` characters at the right."""
+        return self.pad(width, padding, "right")
+
     def pad(self, width: int, fillchar: Text = " ", side: Literal["left", "right", "both"] = "right") -> Expr:
         """Filled up to ``width`` characters."""
         functions = {"left": "utf8_lpad", "right": "utf8_rpad", "both": "utf8_center"}
@@ -306,6 +314,12 @@ class StructNamespace(_Namespace):
     def field(self, name: Text) -> Expr:
         """The value under a name."""
         return call("get_field", self._expr, name)
+
+    def field_by_index(self, index: int) -> Expr:
+        """The value under the name in this place, from 0."""
+        if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+            raise ValueError(f"the place of a field is a whole number of at least 0, not {index!r}")
+        return self._pyarrow("struct_field", index)
 
 
 class DatetimeNamespace(_Namespace):
