@@ -1,11 +1,14 @@
 """CSV files: in parts, compressed, mixed, broken."""
 
 import gzip
+import pickle
+import sys
 
 import aktis
 import aktis.data
 import pyarrow
 import pytest
+from aktis.data._formats.csv import CSV
 from aktis.data.datasource import Partitioning, PartitionStyle
 from pyarrow import csv
 
@@ -158,6 +161,21 @@ def test_two_columns_of_one_name_are_told_with_the_file(write):
         aktis.data.read_csv(path).take_all()
     named = csv.ReadOptions(column_names=["id", "next"], skip_rows=1)
     assert aktis.data.read_csv(path, read_options=named).take_all() == [{"id": 1, "next": 2}]
+
+
+def test_rows_of_other_lengths_are_told_once_and_may_be_left_out(write, monkeypatch):
+    path = write("a.csv", "id;word\n1;a;b\n2;c\n")
+    semicolons = csv.ParseOptions(delimiter=";")
+    printed = []
+    monkeypatch.setattr(sys, "unraisablehook", printed.append)
+    there = pickle.loads(pickle.dumps(CSV(None, semicolons, None)))
+    with pytest.raises(pyarrow.ArrowInvalid, match="Expected 2 columns, got 3"):
+        csv.read_csv(path, parse_options=there._parse_options)
+    assert not printed
+    with pytest.raises(ValueError, match="line 2: Expected 2 columns, got 3"):
+        aktis.data.read_csv(path, parse_options=semicolons).take_all()
+    lenient = csv.ParseOptions(delimiter=";", invalid_row_handler=lambda row: "skip")
+    assert aktis.data.read_csv(path, parse_options=lenient).take_all() == [{"id": 2, "word": "c"}]
 
 
 def test_delimiters_names_and_columns_are_those_of_pyarrow(write):

@@ -23,6 +23,7 @@ _WIDER = {
 }
 #: How much of a file is looked at for values with lines in them.
 _GLIMPSE_BYTES = 1 << 18
+_PARSE_FIELDS = ("delimiter", "quote_char", "double_quote", "escape_char", "newlines_in_values", "ignore_empty_lines")
 _CONVERT_FIELDS = (
     "check_utf8", "column_types", "null_values", "true_values", "false_values", "decimal_point", "strings_can_be_null",
     "quoted_strings_can_be_null", "auto_dict_encode", "auto_dict_max_cardinality", "include_columns",
@@ -53,6 +54,13 @@ class CSV(Format):
         self._is_utf8 = self._read_options.encoding.lower() in ("utf8", "utf-8")
         quote = self._parse_options.quote_char
         self._quote = quote.encode() if quote else None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        parse = self._parse_options
+        if parse.invalid_row_handler is None:
+            # Options of pyarrow that were pickled call None for each invalid row, and print that it cannot be called.
+            self._parse_options = csv.ParseOptions(**{name: getattr(parse, name) for name in _PARSE_FIELDS})
 
     def has_parts(self, whole: Part) -> bool:
         read, parse = self._read_options, self._parse_options
