@@ -288,6 +288,10 @@ mod tests {
             ("SELECT id FROM docs FETCH FIRST 3 ROWS ONLY", "FETCH"),
             ("SELECT TOP 3 id FROM docs", "TOP"),
             ("FROM docs", "FROM without SELECT"),
+            (
+                "SELECT id FROM docs UNION ALL (SELECT id FROM docs EXCEPT ALL SELECT id FROM docs)",
+                "EXCEPT ALL",
+            ),
         ] {
             let message = sql(query).expect_err(query);
             assert!(

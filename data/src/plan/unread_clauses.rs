@@ -4,7 +4,8 @@ use std::ops::ControlFlow;
 
 use datafusion_common::{Result, plan_err};
 use datafusion_sql::sqlparser::ast::{
-    LimitClause, Query, Select, SelectFlavor, TableFactor, Visit, Visitor,
+    LimitClause, Query, Select, SelectFlavor, SetExpr, SetOperator, SetQuantifier, TableFactor,
+    Visit, Visitor,
 };
 
 /// Fails for a clause that nobody would read, with what to write instead.
@@ -30,6 +31,11 @@ impl Visitor for Unread {
             Some(LimitClause::LimitOffset { limit_by, .. }) if !limit_by.is_empty()
         );
         first_of([
+            (
+                has_counted_sets(&query.body),
+                "INTERSECT ALL or EXCEPT ALL",
+                "number equal rows on both sides, row_number() OVER (PARTITION BY a, b ORDER BY a) AS n, and write INTERSECT or EXCEPT",
+            ),
             (
                 has_limit_by,
                 "LIMIT ... BY",
@@ -147,6 +153,27 @@ impl Visitor for Unread {
                 "write row_number() OVER (ORDER BY ...)",
             ),
         ])
+    }
+}
+
+/// Whether rows would be counted: the planner makes a semi or anti join of it, which asks only whether there is an equal one.
+fn has_counted_sets(body: &SetExpr) -> bool {
+    match body {
+        SetExpr::SetOperation {
+            left,
+            op,
+            set_quantifier,
+            right,
+        } => {
+            let is_counted = matches!(
+                set_quantifier,
+                SetQuantifier::All | SetQuantifier::AllByName
+            );
+            (is_counted && !matches!(op, SetOperator::Union))
+                || has_counted_sets(left)
+                || has_counted_sets(right)
+        }
+        _ => false,
     }
 }
 
