@@ -225,8 +225,11 @@ class TestGroups:
             ds.groupby("key").sum("nmber")
         with pytest.raises(ValueError, match="the sum of 'key': its values are of type Utf8, which is no number"):
             ds.groupby("id").sum("key")
-        with pytest.raises(ValueError, match=r"two columns named 'sum\(id\)'"):
+        with pytest.raises(ValueError, match=r"two columns named 'sum\(id\)': .* alias_name"):
             ds.aggregate(Sum("id"), Sum("id"))
+        for call in (ds.union, ds.mix, ds.zip):
+            with pytest.raises(TypeError, match=r"takes datasets, not list: write (union|mix|zip)\(\*datasets\)"):
+                call([ds])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         with pytest.raises(TypeError, match="takes aggregations"):
             ds.aggregate("sum")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         with pytest.raises(ValueError, match="needs the name of a column"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ._keywords import Keywords
@@ -34,6 +34,14 @@ _JOIN = Keywords(
 def plan_beside(plan: Any, other: Any) -> Any:
     """The plan of another dataset, as a native plan or one that records its calls takes it."""
     return other._native if isinstance(other, Recorder) and not isinstance(plan, Recorder) else other
+
+
+def check_datasets(call: str, others: Iterable[Any]) -> None:
+    """Fails for what is no dataset among those that a method takes one by one."""
+    for other in others:
+        if not hasattr(other, "_plan"):
+            many = f": write {call}(*datasets)" if isinstance(other, (list, tuple)) else ""
+            raise TypeError(f"{call}() takes datasets, not {type(other).__name__}{many}")
 
 
 class Joins:
@@ -129,9 +137,7 @@ class Joins:
         >>> ds.zip(ds.map(lambda row: {"id": row["id"] * 10})).take_all()
         [{'id': 0, 'id_1': 0}, {'id': 1, 'id_1': 10}]
         """
-        for dataset in other:
-            if not hasattr(dataset, "_plan"):
-                raise TypeError(f"zip() takes datasets, not {type(dataset).__name__}")
+        check_datasets("zip", other)
         return self._then(self._plan.zip([plan_beside(self._plan, dataset._plan) for dataset in other]))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from . import _mixing, aggregate
+from ._joins import check_datasets
 from ._keywords import REMOTE_ARGS, Keywords, Refused
 from ._mixing import MixStoppingCondition
 from .grouped_data import GroupedData
@@ -330,6 +331,7 @@ class Relational:
         >>> aktis.data.range(2).union(aktis.data.range(1)).take_all()
         [{'id': 0}, {'id': 1}, {'id': 0}]
         """
+        check_datasets("union", other)
         return self._then(self._plan.union([dataset._plan for dataset in other]))
 
     def mix(
@@ -359,6 +361,7 @@ class Relational:
         >>> [row["item"] for row in even.mix(odd).take_all()]
         [0, 1, 2, 3]
         """
+        check_datasets("mix", other)
         datasets = [cast("Dataset", self), *other]
         stop = MixStoppingCondition(getattr(stopping_condition, "value", stopping_condition))
         return self._then(_mixing.plan_of(datasets, _mixing.checked(weights, len(datasets)), stop))

@@ -393,6 +393,12 @@ def grouped(dataset: Dataset, keys: list[str], aggregations: Sequence[Aggregatio
         others = {call.column for each in aggregations if each not in own for call in each._calls.values()}
         dataset = _custom_aggregates.with_partials(dataset, keys, own, cast("set[str]", others - {None}))
     calls, outputs = _lowered(keys, aggregations)
+    names = [name for name, _ in outputs]
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise ValueError(
+            f"aggregate(): there would be two columns named {twice!r}: give one of the aggregations an alias_name"
+        )
     groups = dataset._then(dataset._plan.group(keys, calls, outputs))
     return _custom_aggregates.finished(groups, keys, own) if own else groups
 
