@@ -78,9 +78,12 @@ def judge_call(function: Named, given: Mapping[str, Any]) -> list[Verdict]:
     more = _typed_keywords(function.value, rest.annotation) if rest is not None else {}
     verdicts = []
     for name, value in given.items():
-        if name in named or (rest is not None and more is None):
+        if name in named:
             continue
-        verdict = _judge_keyword(function, name, value, more or {}, named)
+        if rest is not None and more is None:
+            verdict = _judge_refused(function.path.rpartition(".")[2], name, value)
+        else:
+            verdict = _judge_keyword(function, name, value, more or {}, named)
         if verdict is not None:
             verdicts.append(verdict)
     return verdicts
@@ -94,12 +97,19 @@ def _judge_keyword(function: Named, name: str, value: Any, more: Mapping[str, An
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         return missing(f"{call}({name}=...) is not there{hint}", name)
     takes_nothing = more[name] in (None, type(None))
+    if str(more[name]).startswith("Literal["):
+        return None if value is NotLiteral else _judge_refused(call, name, value)
     if not takes_nothing or value is None:
         return None
-    refused = _refused(call).get(name)
-    if refused is None:
+    if name not in _refused(call):
         return missing(f"{call}({name}=...) is not there yet", name)
-    if any(type(value) is type(fine) and value == fine for fine in refused.accepted):
+    return _judge_refused(call, name, value)
+
+
+def _judge_refused(call: str, name: str, value: Any) -> Verdict | None:
+    """A keyword that the call refuses, unless it says what is so anyway."""
+    refused = _refused(call).get(name)
+    if refused is None or any(type(value) is type(fine) and value == fine for fine in refused.accepted):
         return None
     return missing(f"{call}({name}=...) is not there yet: {refused.way_out}", name)
 
@@ -126,9 +136,12 @@ def _is_none(told: Any) -> Any:
 
 
 def _refused(call: str) -> Mapping[str, Any]:
-    from aktis.data import _reading, _writing_files
+    from aktis.data import _reading, _relational, _writing_files
     from aktis.data._keywords import REMOTE_ARGS
 
     if call.startswith("read_"):
         return _reading._REFUSED
+    for keywords in (_relational._SORT, _relational._SHUFFLE, _relational._REPARTITION):
+        if keywords.function == call:
+            return keywords.refused
     return {**REMOTE_ARGS, **(_writing_files._REFUSED if call.startswith("write_") else {})}
