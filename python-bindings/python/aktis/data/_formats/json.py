@@ -171,10 +171,10 @@ def _broken(error: pyarrow.ArrowInvalid, block: bytes, part: Part, place: int) -
             return part.broken(place, f"an object is needed, not {type(value).__name__}", number)
         if changed is not None and rows == int(changed[4]):
             column, before, here = changed[1].removeprefix("/"), changed[2], changed[3]
-            why = (
+            told = (
                 f"{column!r} is {here} here and {before} before, and values of a column have one type; make them so by a function: "
                 "read_text(path).map(lambda row: json.loads(row['text']))"
             )
-            return part.broken(place, why, number)
+            return part.broken(place, told, number)
         rows += 1
     return part.broken(place, str(error))
