@@ -2,6 +2,7 @@
 
 import aktis.data
 import pandas
+import pyarrow
 import pytest
 
 # Packages need not be there.
@@ -25,3 +26,30 @@ def test_frames_of_dask_give_their_rows_partition_by_partition():
 def test_what_is_no_frame_is_refused(function):
     with pytest.raises(TypeError, match=rf"{function}\(\) takes a data frame of \w+, not list"):
         getattr(aktis.data, function)([1])
+
+
+class Frame:
+    """A table as polars and DuckDB have them: whoever asks gets a stream of Arrow."""
+
+    columns = ("x",)
+
+    def __init__(self, values):
+        self._table = pyarrow.table({"x": values})
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+def test_frames_that_arrow_can_read_are_taken_as_tables_are():
+    reader = pyarrow.RecordBatchReader.from_batches(
+        pyarrow.schema({"x": "int64"}), iter([pyarrow.record_batch({"x": [3]})])
+    )
+    assert aktis.data.from_arrow([Frame([1, 2]), reader]).take_all() == [{"x": 1}, {"x": 2}, {"x": 3}]
+    assert aktis.data.from_arrow(Frame([])).take_all() == []
+    doubled = aktis.data.range(3, override_num_blocks=1).map_batches(lambda batch: Frame(batch["id"] * 2))
+    assert doubled.take_all() == [{"x": 0}, {"x": 2}, {"x": 4}]
+
+
+def test_frames_of_pandas_have_a_function_of_their_own():
+    with pytest.raises(TypeError, match=r"not DataFrame; from_pandas\(\) takes frames of pandas"):
+        aktis.data.from_arrow(pandas.DataFrame({"x": [1]}))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

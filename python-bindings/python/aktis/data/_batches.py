@@ -52,7 +52,25 @@ def to_arrow(output: Any, function: str, given: Any = None, given_format: str | 
         _wrong_outputs.check_names(list(map(str, output.columns)), function)
         columns = {name if isinstance(name, str) else str(name): output[name] for name in output.columns}
         return columns_to_arrow(columns, function, given, rows=len(output), given_format=given_format)
+    if is_frame(output):
+        return to_arrow(table_of(output), function)
     raise _wrong_outputs.no_batch(output, function)
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a table of another library that Arrow's interface of C gives: a frame of polars, a relation or reader of DuckDB."""
+    is_pandas = type(value).__module__.partition(".")[0] == "pandas"
+    is_table = hasattr(value, "columns") or hasattr(value, "read_all")
+    return hasattr(value, "__arrow_c_stream__") and is_table and not is_pandas
+
+
+def table_of(frame: Any) -> Any:
+    """The table of pyarrow that a frame of another library is."""
+    import pyarrow
+
+    # polars has views of texts by default, which fewer programs read.
+    is_polars = type(frame).__module__.partition(".")[0] == "polars"
+    return frame.to_arrow() if is_polars else pyarrow.table(frame)
 
 
 def _one_batch(table: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _native, _one_schema, _partitioning, _wrong_outputs
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ._chosen_files import FileShuffleConfig
     from ._partitioning import Partitioning
-    from ._typed import ReadHints, SourceHints
+    from ._typed import ArrowStream, ReadHints, SourceHints
 
 
 #: What Parquet files are called.
@@ -161,12 +161,16 @@ def from_items(items: Iterable[Any], **hints: Unpack[SourceHints]) -> Dataset:
 
 
 def from_arrow(
-    tables: pyarrow.Table | pyarrow.RecordBatch | list[pyarrow.Table], **hints: Unpack[SourceHints]
+    tables: pyarrow.Table
+    | pyarrow.RecordBatch
+    | ArrowStream
+    | Sequence[pyarrow.Table | pyarrow.RecordBatch | ArrowStream],
+    **hints: Unpack[SourceHints],
 ) -> Dataset:
     """Arrow tables, without a copy until they are used.
 
     Args:
-        tables: tables or record batches; their columns go together by name.
+        tables: tables or record batches, frames of polars, relations of DuckDB, and what else has Arrow's ``__arrow_c_stream__``; their columns go together by name.
         hints: as for :func:`range`.
 
     Returns:
@@ -193,8 +197,13 @@ def from_arrow(
             batches.append(table)
         elif isinstance(table, pyarrow.Table):
             batches.extend(table.to_batches() or [_batches._one_batch(table)])
+        elif _batches.is_frame(table):
+            whole = _batches.table_of(table)
+            batches.extend(whole.to_batches() or [_batches._one_batch(whole)])
         else:
-            raise TypeError(f"from_arrow() takes pyarrow tables, not {type(table).__name__}")
+            kind = type(table).__name__
+            hint = "; from_pandas() takes frames of pandas" if kind == "DataFrame" else ""
+            raise TypeError(f"from_arrow() takes pyarrow tables, and frames of polars and their like, not {kind}{hint}")
     return _from_batches(batches, "from_arrow()", parts)
 
 

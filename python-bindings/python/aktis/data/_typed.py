@@ -129,6 +129,12 @@ class ColumnHints(RemoteArgs, total=False):
     resources: Mapping[str, float] | None
 
 
+class ArrowStream(Protocol):
+    """A table of another library."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any: ...
+
+
 class SourceHints(TypedDict, total=False):
     """Options of what a dataset is made of in this process."""
 
