@@ -144,6 +144,35 @@ def test_query_is_shared_out_by_keys(database):
         )
 
 
+def test_query_is_parted_by_a_column_and_every_row_comes_once(database):
+    with database() as connection:
+        connection.execute("INSERT INTO words (id, word, share) VALUES (20000, 'far', NULL)")
+    words = "SELECT * FROM words WHERE id >= ?"
+    for column, parts in (("id", 4), ("share", 7), ("id", None)):
+        hints = {} if parts is None else {"override_num_blocks": parts}
+        ds = aktis.data.read_sql(words, database, sql_params=(0,), partition_column=column, **hints)
+        assert [*sorted(row["id"] for row in ds.take_all())] == [*range(10_000), 20_000], column
+        assert parts is None or ds.num_blocks() == parts
+    none = aktis.data.read_sql(
+        "SELECT id FROM words WHERE id < 0", database, partition_column="id", override_num_blocks=3
+    )
+    assert none.take_all() == []
+    with pytest.raises(ValueError, match="go from 'far' to 'word 6'.*numbers, dates or times"):
+        aktis.data.read_sql("SELECT * FROM words", database, partition_column="word", override_num_blocks=3)
+    with pytest.raises(ValueError, match="cannot tell its bounds.*no such column"):
+        aktis.data.read_sql("SELECT * FROM words", database, partition_column="nope")
+
+
+def test_several_queries_are_parts(database):
+    ds = aktis.data.read_sql([f"SELECT id FROM words WHERE id % 3 = {rest}" for rest in range(3)], database)
+    assert ds.num_blocks() == 3
+    assert [row["id"] for row in ds.take_all()] == [*range(0, 10_000, 3), *range(1, 10_000, 3), *range(2, 10_000, 3)]
+    with pytest.raises(ValueError, match="in one way"):
+        aktis.data.read_sql("SELECT 1 AS id", database, partition_column="id", shard_keys=["id"])
+    with pytest.raises(TypeError, match="a query or a list of queries"):
+        aktis.data.read_sql([], database)
+
+
 def test_filesystem_is_refused_where_nothing_is_read_from_one(database):
     with pytest.raises(TypeError, match="unknown argument 'filesystem'"):
         aktis.data.read_sql("SELECT 1", database, filesystem=object())  # pyright: ignore[reportCallIssue]

@@ -64,30 +64,33 @@ def read_datasource(datasource: Datasource, **hints: Unpack[SourceHints]) -> Dat
 
 
 def read_sql(
-    sql: str,
+    sql: str | Sequence[str],
     connection_factory: Callable[[], Any],
     *,
     sql_params: Any = None,
     shard_keys: Sequence[str] | None = None,
     shard_hash_fn: str = "MD5",
+    partition_column: str | None = None,
     **hints: Unpack[SourceHints],
 ) -> Dataset:
     """The rows of a query to a database.
 
     Args:
-        sql: The query.
+        sql: The query; or several, each of which is a part.
         connection_factory: Called in workers: gives a connection of Python's DB API 2 (PEP 249).
         sql_params: Values for the query's place holders.
         shard_keys: Columns whose values, hashed, tell which of the parts a row belongs to; how many parts there are is said by
             ``override_num_blocks``. Without keys the rows come in one part.
         shard_hash_fn: The database's function that hashes them.
+        partition_column: A column of numbers, dates or times, best one with an index: the rows come in parts by its values, evenly from the
+            least to the greatest, for which the database is asked here. ``override_num_blocks`` says how many; without it, up to 16.
         hints: As for :func:`read_datasource`.
 
     Returns:
         A dataset with the columns of the query, whose types are those of Python's values.
 
     Raises:
-        ValueError: the database cannot share the rows out.
+        ValueError: the database cannot share the rows out, or rows are to be shared out in more than one way.
 
     Example:
         >>> import os, sqlite3, tempfile
@@ -97,13 +100,28 @@ def read_sql(
         >>> read_sql("SELECT * FROM words", lambda: sqlite3.connect(path)).take_all()
         [{'id': 1, 'word': 'one'}]
     """
-    from ._formats.sql import SQL
+    from ._formats.sql import SQL, Queries, Ranges
 
     if not callable(connection_factory):
         raise TypeError(
             "read_sql() takes a function that makes a connection, so that each worker has its own: lambda: connect(...)"
         )
-    return read_datasource(SQL(sql, connection_factory, sql_params, shard_keys, shard_hash_fn), **hints)
+    if (not isinstance(sql, str)) + bool(shard_keys) + (partition_column is not None) > 1:
+        raise ValueError(
+            "read_sql(): give several queries, or shard_keys, or a partition_column: rows are shared out in one way"
+        )
+    source: Datasource
+    if not isinstance(sql, str):
+        queries = list(sql)
+        if not queries or not all(isinstance(query, str) for query in queries):
+            raise TypeError(f"read_sql() takes a query or a list of queries, not {sql!r:.80}")
+        source = Queries(queries, connection_factory, sql_params)
+    elif partition_column is not None:
+        parts = _check_hints("read_sql", hints)
+        source = Ranges(sql, connection_factory, sql_params, partition_column, parts)
+    else:
+        source = SQL(sql, connection_factory, sql_params, shard_keys, shard_hash_fn)
+    return read_datasource(source, **hints)
 
 
 def from_torch(dataset: Any, **hints: Unpack[SourceHints]) -> Dataset:
