@@ -144,6 +144,16 @@ def test_uuids_are_uuids_in_rows_and_stay_what_they_are(tmp_path):
     assert [row["key"] for row in aktis.data.read_parquet(str(tmp_path / "keys")).take_all()] == keys
 
 
+def test_intervals_that_pyarrow_cannot_hold_are_named_with_the_cast():
+    ds = aktis.data.sql("select id, arrow_cast('1 day', 'Interval(DayTime)') as span from t", t=aktis.data.range(1))
+    with pytest.raises(
+        ValueError, match="'span' is a day_time_interval, whose values pyarrow cannot hold: with_column"
+    ):
+        ds.take_all()
+    cast = ds.with_column("span", aktis.data.expressions.col("span").cast(pyarrow.month_day_nano_interval()))
+    assert cast.take_all() == [{"id": 0, "span": pyarrow.MonthDayNano([0, 1, 0])}]
+
+
 def test_objects_of_python_are_refused_with_what_to_make_of_them():
     class Box:
         pass

@@ -26,6 +26,14 @@ def naming(field: pyarrow.Field) -> Iterator[None]:
     """Failures name the column, and the way out."""
     try:
         yield
+    except KeyError as error:
+        # What pyarrow says of a type that it has no class for.
+        if str(field.type) not in ("day_time_interval", "month_interval"):
+            raise
+        raise ValueError(
+            f"the column {field.name!r} is a {field.type}, whose values pyarrow cannot hold: "
+            f"with_column({field.name!r}, col({field.name!r}).cast(pyarrow.month_day_nano_interval())) makes those of it that it can"
+        ) from error
     except _FAILURES as error:
         raise ValueError(
             f"the column {field.name!r} ({field.type}) has values that cannot be given to Python: {error}; take batches with "
