@@ -146,6 +146,8 @@ def test_broken_image_is_named_or_passed_over(images):
 def test_arguments_of_images_are_checked_at_once(images):
     with pytest.raises(ValueError, match="height and width"):
         aktis.data.read_images(images, size=(0, 3))
+    with pytest.raises(ValueError, match="size must be height and width, two numbers of at least 1, not 5"):
+        aktis.data.read_images(images, size=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="none of Pillow's modes"):
         aktis.data.read_images(images, mode="RGBX7")
     with pytest.raises(ValueError, match="'raise' or 'ignore'"):

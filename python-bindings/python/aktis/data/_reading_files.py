@@ -296,7 +296,8 @@ def read_images(
         >>> read_images(path).take_all()[0]["image"].shape  # doctest: +SKIP
         (4, 6, 3)
     """
-    if size is not None and (len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size)):
+    sides = size if isinstance(size, (tuple, list)) else ()
+    if size is not None and (len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides)):
         raise ValueError(f"read_images(): size must be height and width, two numbers of at least 1, not {size!r}")
     if errors not in ("raise", "ignore"):
         raise ValueError(f"read_images(): errors must be 'raise' or 'ignore', not {errors!r}")
