@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use aktis_inference::core::bucket::BucketPlan;
 use aktis_inference::core::token_batch::TokenBatch;
 use aktis_inference::encoder::Encoder;
-use aktis_inference::encoder::candle::{CandleEncoder, CandleOptions};
+use aktis_inference::encoder::candle::{Behind, CandleEncoder, CandleOptions};
 use aktis_inference::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use aktis_inference::encoder::onnx_library;
 use aktis_inference::encoder::onnx_session::SessionOptions;
@@ -57,7 +57,8 @@ fn main() -> Outcome<()> {
     let options = Options::parse(std::env::args().skip(1))?;
     let texts = read_texts(&options)?;
     let folder = ModelFolder::open(&options.model_dir)?;
-    let tokenizer = TextTokenizer::from_file(&folder.tokenizer_path(), folder.max_tokens(None)?)?;
+    let tokenizer =
+        TextTokenizer::from_file(&folder.tokenizer_path(), folder.max_tokens(None)?, None)?;
     let start = Instant::now();
     let rows = texts
         .iter()
@@ -241,8 +242,9 @@ fn load_encoders(options: &Options, folder: &ModelFolder) -> Outcome<Vec<Box<dyn
                 .ok_or("the folder has no model.safetensors")?
                 .to_owned(),
             intra_threads: options.intra_threads,
+            dtype: None,
             pooling: Pooling::Mean,
-            head: None,
+            behind: Behind::Nothing,
         };
         let encoders = CandleEncoder::load_replicas(&candle, options.replicas)?;
         return Ok(encoders
@@ -261,6 +263,7 @@ fn load_encoders(options: &Options, folder: &ModelFolder) -> Outcome<Vec<Box<dyn
             intra_threads: options.intra_threads,
         },
         dim: folder.config().hidden_size,
+        dense: None,
         head: Head::Vector,
         pooling: Pooling::Mean,
         is_pooling_named: false,

@@ -69,9 +69,15 @@ pub struct TextEmbedderConfig {
     /// Numbers of a vector that are kept, from its beginning, before it is scaled: for models that were trained for that. `None`: all.
     #[serde(default)]
     pub dimensions: Option<usize>,
-    /// What is put before each text.
+    /// What is put before each text. `None`: what the folder has under `prompt_name`, or as its default (`config_sentence_transformers.json`).
     #[serde(default)]
     pub prompt: Option<String>,
+    /// The name of a prompt of the folder.
+    #[serde(default)]
+    pub prompt_name: Option<String>,
+    /// What the weights of `model.safetensors` become on candle. `None`: float32.
+    #[serde(default)]
+    pub dtype: Option<Dtype>,
     /// What the model gives for a text.
     #[serde(default)]
     pub head: Head,
@@ -105,6 +111,8 @@ impl TextEmbedderConfig {
             pooling: None,
             dimensions: None,
             prompt: None,
+            prompt_name: None,
+            dtype: None,
             head: Head::Vector,
             onnxruntime_path: None,
             candle_path: None,
@@ -127,6 +135,18 @@ impl TextEmbedderConfig {
             }),
             wanted => Ok(wanted.unwrap_or(all)),
         }
+    }
+
+    /// What is put before each text.
+    pub(crate) fn prompt_of(&self, folder: &ModelFolder) -> Result<Option<String>, LoadError> {
+        // Those of a folder are for vectors.
+        if self.head == Head::Logits {
+            return Ok(self.prompt.clone());
+        }
+        let modules = folder.modules();
+        let prompt = modules.prompt(self.prompt.as_deref(), self.prompt_name.as_deref())?;
+        modules.check_prompt(prompt.as_deref(), self.pooling)?;
+        Ok(prompt)
     }
 
     pub(crate) fn placement(&self) -> Placement {
@@ -247,6 +267,25 @@ pub enum Pooling {
     Last,
 }
 
+/// What the weights of linear layers are kept as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// As they are computed with.
+    Float32,
+    /// Whole numbers of 8 bits, with a factor for each block of 32: a quarter of the memory.
+    Int8,
+}
+
+impl fmt::Display for Dtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Float32 => "\"float32\"",
+            Self::Int8 => "\"int8\"",
+        })
+    }
+}
+
 /// What a model gives for a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -262,7 +301,7 @@ impl Head {
     /// How many numbers that are.
     pub(crate) fn width(self, folder: &ModelFolder) -> Result<usize, LoadError> {
         match self {
-            Self::Vector => Ok(folder.config().hidden_size),
+            Self::Vector => Ok(folder.modules().size(folder.config().hidden_size)),
             Self::Logits => Ok(folder.labels()?.len()),
         }
     }

@@ -15,8 +15,9 @@ use crate::core::pooling::normalize;
 use crate::core::token_batch::{TextTokens, TokenBatch};
 use crate::embedding_array::embedding_array;
 use crate::encoder::Encoder;
-use crate::encoder::candle::{self, CandleEncoder, CandleOptions};
+use crate::encoder::candle::{self, Behind, CandleEncoder, CandleOptions};
 use crate::encoder::classifier_head::ClassifierHead;
+use crate::encoder::dense::Dense;
 use crate::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use crate::encoder::onnx_session::SessionOptions;
 use crate::encoder::{onnx_library, onnx_session};
@@ -64,9 +65,11 @@ impl TextEmbedder {
     pub fn load(config: TextEmbedderConfig) -> Result<Self, LoadError> {
         let folder = config.folder()?;
         let max_tokens = folder.max_tokens(config.max_tokens)?;
-        let tokenizer = TextTokenizer::from_file(&folder.tokenizer_path(), max_tokens)?
-            .with_prompt(config.prompt.as_deref())
-            .with_segments(folder.has_segments());
+        let prompt = config.prompt_of(&folder)?;
+        let tokenizer =
+            TextTokenizer::from_file(&folder.tokenizer_path(), max_tokens, folder.end_token()?)?
+                .with_prompt(prompt.as_deref())
+                .with_segments(folder.has_segments());
         let loaded = load_encoders(&config, &folder)?;
         let default_budget = match loaded.device {
             Device::Cuda(_) => CUDA_TOKEN_BUDGET,
@@ -296,8 +299,15 @@ fn load_encoders(
     folder: &ModelFolder,
 ) -> Result<LoadedEncoders, LoadError> {
     match config.backend {
-        Backend::Onnx => load_onnx(config, folder),
+        Backend::Onnx => match config.dtype {
+            Some(dtype) => Err(LoadError::DtypeOfGraph {
+                path: folder.path().to_owned(),
+                dtype,
+            }),
+            None => load_onnx(config, folder),
+        },
         Backend::Candle => load_candle(config, folder),
+        Backend::Auto if config.dtype.is_some() => load_candle(config, folder),
         Backend::Auto => {
             let has_library = onnx_library::find(config.onnxruntime_path.as_deref());
             // A graph that was named is meant, whatever else is there.
@@ -327,6 +337,7 @@ fn load_onnx(
     let library = onnx_library::find(config.onnxruntime_path.as_deref())?;
     let device = onnx_session::resolved(config.device, &library)?;
     let placement = config.placement();
+    let dense = dense_of(folder);
     let options = OnnxOptions {
         session: SessionOptions {
             graph: graph.to_owned(),
@@ -334,18 +345,31 @@ fn load_onnx(
             device,
             intra_threads: placement.intra_threads()?,
         },
-        dim: config.head.width(folder)?,
+        dim: match config.head {
+            Head::Vector => folder.config().hidden_size,
+            Head::Logits => config.head.width(folder)?,
+        },
+        dense: match config.head {
+            Head::Vector => dense.as_ref().ok().cloned().flatten(),
+            Head::Logits => None,
+        },
         head: config.head,
-        pooling: folder.pooling(config.pooling)?,
+        pooling: folder.modules().pooling(config.pooling)?,
         is_pooling_named: config.pooling.is_some(),
     };
     let encoders = (0..placement.replicas(device)?)
-        .map(|_| Ok(Box::new(OnnxEncoder::load(&options)?) as Box<dyn Encoder>))
+        .map(|_| OnnxEncoder::load(&options))
         .collect::<Result<Vec<_>, LoadError>>()?;
+    // A graph that pools by itself has done what comes behind that.
+    if config.head == Head::Vector && encoders.iter().any(OnnxEncoder::is_pooled_here) {
+        dense?;
+    }
+    let encoders = encoders.into_iter();
+    let encoders = encoders.map(|encoder| Box::new(encoder) as Box<dyn Encoder>);
     Ok(LoadedEncoders {
         backend: Backend::Onnx,
         device,
-        encoders,
+        encoders: encoders.collect(),
     })
 }
 
@@ -375,13 +399,14 @@ fn load_candle(
         config: folder.config_path(),
         weights: weights.to_owned(),
         intra_threads: placement.intra_threads()?,
-        pooling: folder.pooling(config.pooling)?,
-        head: match config.head {
-            Head::Vector => None,
+        dtype: config.dtype,
+        pooling: folder.modules().pooling(config.pooling)?,
+        behind: match config.head {
+            Head::Vector => dense_of(folder)?.map_or(Behind::Nothing, Behind::Dense),
             Head::Logits => {
                 let labels = config.head.width(folder)?;
                 let head = ClassifierHead::read(weights, folder.config(), labels)?;
-                Some(Arc::new(head))
+                Behind::Head(Arc::new(head))
             }
         },
     };
@@ -394,4 +419,10 @@ fn load_candle(
         device: Device::Cpu,
         encoders,
     })
+}
+
+/// What vectors go through behind pooling.
+fn dense_of(folder: &ModelFolder) -> Result<Option<Arc<Dense>>, LoadError> {
+    let dense = Dense::read(folder.modules().dense()?, folder.config().hidden_size)?;
+    Ok(dense.map(Arc::new))
 }

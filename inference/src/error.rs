@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 
-use crate::config::{Backend, Device};
+use crate::config::{Backend, Device, Dtype};
 
 /// Any error of a library below: kept as the source of ours.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -98,6 +98,42 @@ pub enum LoadError {
         path: PathBuf,
         /// What it asks for.
         mode: String,
+    },
+    /// The folder has a step behind the model that cannot be taken.
+    #[error("do what follows the model as `{path}` says: {reason}")]
+    SentenceModule {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The folder has no prompt of this name.
+    #[error("take the prompt `{name}` from `{path}`: {known}; prompt= is the text itself")]
+    PromptName {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// Which there are.
+        known: String,
+    },
+    /// An ONNX graph has the numbers that it was written with.
+    #[error(
+        "load `{path}` with dtype={dtype}: that is for the weights of model.safetensors, with backend=\"candle\"; a graph of other numbers is named by onnx_file="
+    )]
+    DtypeOfGraph {
+        /// The model folder.
+        path: PathBuf,
+        /// What was asked for.
+        dtype: Dtype,
+    },
+    /// The folder asks for a token at the end of each text that it does not have.
+    #[error("read `{path}`: it has add_eos_token, and {reason}")]
+    EndToken {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
     },
     /// Images cannot be prepared as the folder says.
     #[error("prepare images as `{path}` says: {reason}")]

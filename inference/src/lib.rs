@@ -12,7 +12,7 @@
 //!
 //!  text_column ─► tokenize ─► core::window ─► core::bucket ─► encoder::Encoder ─► core::pooling ─► embedding_array
 //!                                                                ├─ onnx    ONNX Runtime, loaded at run time
-//!                                                                └─ candle  BERT and its kin in Rust, a library of its own (crate candle)
+//!                                                                └─ candle  BERT, its kin and decoders in Rust, a library of its own (crate candle)
 //! ```
 //!
 //! `classifier` reads what comes out of the stream as labels or scores, where a model has a head for that ([`Head`]).
@@ -45,6 +45,7 @@ pub mod memory;
 pub mod model_folder;
 pub mod onnx_model;
 mod placement;
+mod sentence_modules;
 pub mod spec;
 pub mod stream;
 pub mod tensor_type;
@@ -53,7 +54,7 @@ pub mod text_column;
 pub mod tokenize;
 
 pub use crate::classifier::{RerankerSpec, Scoring, TextClassifierSpec};
-pub use crate::config::{Backend, Device, Head, Pooling, TextEmbedderConfig};
+pub use crate::config::{Backend, Device, Dtype, Head, Pooling, TextEmbedderConfig};
 pub use crate::embedder::TextEmbedder;
 pub use crate::embedding_array::embedding_type;
 pub use crate::error::{EmbedError, LoadError, explain};

@@ -6,10 +6,11 @@
 //!    tokenizer.json               text -> token ids              needed
 //!    model.onnx | onnx/model.onnx the graph for ONNX Runtime     one of
 //!    model.safetensors            the weights for candle         these two
+//!    model.safetensors.index.json the same in several files      in its place
 //!    sentence_bert_config.json    max_seq_length                 optional
-//!    tokenizer_config.json        model_max_length               optional
-//!    1_Pooling/config.json        how vectors are pooled         optional
+//!    tokenizer_config.json        model_max_length, eos_token    optional
 //! ```
+//! What sentence-transformers puts behind a model is in [`sentence_modules`](crate::sentence_modules).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,15 +19,14 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::config::Pooling;
 use crate::error::LoadError;
+use crate::sentence_modules::SentenceModules;
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
-const WEIGHTS: &str = "model.safetensors";
+const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 const GRAPHS: [&str; 2] = ["model.onnx", "onnx/model.onnx"];
 const SENTENCE_CONFIG: &str = "sentence_bert_config.json";
-const POOLING_CONFIG: &str = "1_Pooling/config.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// A folder that holds a model: it has a configuration, a tokenizer and weights in at least one form.
@@ -36,6 +36,7 @@ pub struct ModelFolder {
     config: ModelConfig,
     sentence_config: SentenceConfig,
     tokenizer_config: TokenizerConfig,
+    modules: SentenceModules,
     graph: Option<PathBuf>,
     weights: Option<PathBuf>,
 }
@@ -136,6 +137,11 @@ impl ModelConfig {
         named.unwrap_or(u32::from(self.has_offset()))
     }
 
+    /// The same, where `config.json` names one.
+    pub(crate) fn named_pad_id(&self) -> Option<i64> {
+        self.pad_token_id
+    }
+
     fn has_offset(&self) -> bool {
         OFFSET_FAMILIES.contains(&self.model_type.as_str())
     }
@@ -160,45 +166,23 @@ struct SentenceConfig {
     max_seq_length: Option<usize>,
 }
 
-/// What sentence-transformers writes: a truth value for each mode, or in newer versions their names.
-#[derive(Debug, Clone, Default, Deserialize)]
-struct PoolingConfig {
-    #[serde(default)]
-    pooling_mode: Option<String>,
-    #[serde(flatten)]
-    modes: BTreeMap<String, serde_json::Value>,
-}
-
-impl PoolingConfig {
-    /// The mode; the name of one that is not there.
-    fn pooling(&self) -> Result<Pooling, String> {
-        let named: Vec<&str> = match &self.pooling_mode {
-            Some(mode) => vec![mode],
-            None => {
-                let asked = self
-                    .modes
-                    .iter()
-                    .filter(|(_, value)| value.as_bool() == Some(true));
-                asked
-                    .filter_map(|(name, _)| name.strip_prefix("pooling_mode_"))
-                    .collect()
-            }
-        };
-        match named[..] {
-            [] | ["mean" | "mean_tokens"] => Ok(Pooling::Mean),
-            ["cls" | "cls_token"] => Ok(Pooling::Cls),
-            ["lasttoken"] => Ok(Pooling::Last),
-            _ => Err(named.join("+")),
-        }
-    }
-}
-
 #[derive(Debug, Clone, Default, Deserialize)]
 struct TokenizerConfig {
     /// A huge number, also of floats, where nobody has said anything.
     model_max_length: Option<f64>,
     /// What the tokenizer gives to the model.
     model_input_names: Option<Vec<String>>,
+    /// Whether each text ends with `eos_token`, as tokenizers of Llama and its kin read it.
+    add_eos_token: Option<bool>,
+    eos_token: Option<Token>,
+}
+
+/// A token, as text or with how it is found.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+enum Token {
+    Text(String),
+    Added { content: String },
 }
 
 impl TokenizerConfig {
@@ -234,7 +218,8 @@ impl ModelFolder {
                 .map(|name| path.join(name))
                 .find(|file| file.is_file()),
         };
-        let weights = Some(path.join(WEIGHTS)).filter(|file| file.is_file());
+        let mut weights = WEIGHTS.iter().map(|name| path.join(name));
+        let weights = weights.find(|file| file.is_file());
         let mut missing: Vec<&'static str> = [CONFIG, TOKENIZER]
             .into_iter()
             .filter(|name| !path.join(name).is_file())
@@ -252,6 +237,7 @@ impl ModelFolder {
             config: read_config(&path.join(CONFIG))?,
             sentence_config: read_if_there(&path.join(SENTENCE_CONFIG))?,
             tokenizer_config: read_if_there(&path.join(TOKENIZER_CONFIG))?,
+            modules: SentenceModules::read(path)?,
             graph,
             weights,
             path: path.to_owned(),
@@ -288,15 +274,28 @@ impl ModelFolder {
         self.weights.as_deref()
     }
 
-    /// How token states become a vector: `wanted`, or what the folder says, or their mean.
-    pub fn pooling(&self, wanted: Option<Pooling>) -> Result<Pooling, LoadError> {
-        if let Some(pooling) = wanted {
-            return Ok(pooling);
+    /// What follows the model, and prompts.
+    pub(crate) fn modules(&self) -> &SentenceModules {
+        &self.modules
+    }
+
+    /// The token that each text is to end with, if `tokenizer_config.json` says so.
+    pub(crate) fn end_token(&self) -> Result<Option<&str>, LoadError> {
+        let TokenizerConfig {
+            add_eos_token,
+            eos_token,
+            ..
+        } = &self.tokenizer_config;
+        if *add_eos_token != Some(true) {
+            return Ok(None);
         }
-        let path = self.path.join(POOLING_CONFIG);
-        let told: PoolingConfig = read_if_there(&path)?;
-        told.pooling()
-            .map_err(|mode| LoadError::Pooling { path, mode })
+        match eos_token {
+            Some(Token::Text(text) | Token::Added { content: text }) => Ok(Some(text)),
+            None => Err(LoadError::EndToken {
+                path: self.path.join(TOKENIZER_CONFIG),
+                reason: "no eos_token beside it".to_owned(),
+            }),
+        }
     }
 
     /// The labels of a classifier, in the order of its numbers.
@@ -368,7 +367,7 @@ pub(crate) fn named_graph(folder: &Path, graph: &Path) -> Result<PathBuf, LoadEr
 /// The start and end tokens, and one of the text.
 const MIN_MAX_TOKENS: usize = 3;
 
-fn read_if_there<T: DeserializeOwned + Default>(path: &Path) -> Result<T, LoadError> {
+pub(crate) fn read_if_there<T: DeserializeOwned + Default>(path: &Path) -> Result<T, LoadError> {
     if path.is_file() {
         read_json(path)
     } else {
@@ -377,8 +376,19 @@ fn read_if_there<T: DeserializeOwned + Default>(path: &Path) -> Result<T, LoadEr
 }
 
 /// Reads `config.json`, as `transformers` does: a field that is null has its default, and some have other names in some families.
-fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
+pub(crate) fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
     let mut fields: Fields = read_json(path)?;
+    name_as_usual(&mut fields);
+    if let Some(vision) = fields
+        .get_mut("vision_config")
+        .and_then(|told| told.as_object_mut())
+    {
+        name_as_usual(vision);
+    }
+    parse_fields(path, &fields)
+}
+
+fn name_as_usual(fields: &mut Fields) {
     fields.retain(|_, value| !value.is_null());
     for (name, others) in OTHER_NAMES {
         // Both may be there: then the first counts.
@@ -390,7 +400,6 @@ fn read_config<T: DeserializeOwned>(path: &Path) -> Result<T, LoadError> {
             fields.insert(name.to_owned(), value);
         }
     }
-    parse_fields(path, &fields)
 }
 
 /// The fields of a JSON file.
@@ -486,7 +495,7 @@ mod tests {
 
     #[test]
     fn broken_config_names_the_file() {
-        let folder = folder(&[(CONFIG, "{"), (TOKENIZER, ""), (WEIGHTS, "")]);
+        let folder = folder(&[(CONFIG, "{"), (TOKENIZER, ""), (WEIGHTS[0], "")]);
         let error = ModelFolder::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("config.json"), "{error}");
     }
@@ -561,7 +570,7 @@ mod tests {
             let files = [
                 (CONFIG, config.as_str()),
                 (TOKENIZER, ""),
-                (WEIGHTS, ""),
+                (WEIGHTS[0], ""),
                 (TOKENIZER_CONFIG, tokenizer),
             ];
             ModelFolder::open(folder(&files).path())
@@ -578,7 +587,7 @@ mod tests {
 
     #[test]
     fn max_tokens_is_the_wish_then_the_folder_then_the_positions() {
-        let plain = folder(&[(CONFIG, CONFIG_TEXT), (TOKENIZER, ""), (WEIGHTS, "")]);
+        let plain = folder(&[(CONFIG, CONFIG_TEXT), (TOKENIZER, ""), (WEIGHTS[0], "")]);
         let plain = ModelFolder::open(plain.path()).unwrap();
         assert_eq!(plain.max_tokens(None).unwrap(), 64);
         assert_eq!(plain.max_tokens(Some(10)).unwrap(), 10);
@@ -590,7 +599,7 @@ mod tests {
         let cut = folder(&[
             (CONFIG, CONFIG_TEXT),
             (TOKENIZER, ""),
-            (WEIGHTS, ""),
+            (WEIGHTS[0], ""),
             (SENTENCE_CONFIG, r#"{"max_seq_length": 32}"#),
         ]);
         assert_eq!(

@@ -74,6 +74,7 @@ impl TextEmbedderSpec {
     /// Length of the vectors, from the model folder, without loading the model: for planning.
     pub fn dim(&self) -> Result<usize, LoadError> {
         let folder = self.embedder.folder()?;
+        self.embedder.prompt_of(&folder)?;
         self.embedder.width(&folder)
     }
 

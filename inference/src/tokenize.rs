@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use tokenizers::{PreTokenizerWrapper, Tokenizer, TruncationParams};
+use serde_json::{Value, json};
+use tokenizers::{PostProcessorWrapper, PreTokenizerWrapper, Tokenizer, TruncationParams};
 
 use crate::core::token_batch::TextTokens;
 use crate::error::{BoxError, LoadError};
@@ -28,14 +29,21 @@ pub struct TextTokenizer {
 }
 
 impl TextTokenizer {
-    /// Reads `tokenizer.json`. The truncation and padding that the file asks for are replaced: `max_tokens` counts.
-    pub fn from_file(path: &Path, max_tokens: usize) -> Result<Self, LoadError> {
+    /// Reads `tokenizer.json`. The truncation and padding that the file asks for are replaced: `max_tokens` counts. Texts end with `end`, also where the file
+    /// does not say so.
+    pub fn from_file(path: &Path, max_tokens: usize, end: Option<&str>) -> Result<Self, LoadError> {
         let fail = |source| LoadError::Tokenizer {
             path: path.to_owned(),
             source,
         };
         let mut tokenizer = Tokenizer::from_file(path).map_err(fail)?;
         tokenizer.with_padding(None);
+        if let Some(end) = end {
+            end_texts_with(&mut tokenizer, end).map_err(|reason| LoadError::EndToken {
+                path: path.to_owned(),
+                reason,
+            })?;
+        }
         let truncation = TruncationParams {
             max_length: max_tokens,
             ..TruncationParams::default()
@@ -143,6 +151,74 @@ impl TextTokenizer {
     }
 }
 
+/// Puts `end` behind each text, unless the tokenizer does.
+fn end_texts_with(tokenizer: &mut Tokenizer, end: &str) -> Result<(), String> {
+    let id = tokenizer.token_to_id(end);
+    let id = id.ok_or_else(|| format!("its vocabulary has no eos_token `{end}`"))?;
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let empty = tokenizer
+        .encode_fast("", true)
+        .map_err(|error| said(&error))?;
+    if empty.get_ids().last() == Some(&id) {
+        return Ok(());
+    }
+    let steps =
+        serde_json::to_value(tokenizer.get_post_processor()).map_err(|error| said(&error))?;
+    let steps: PostProcessorWrapper =
+        serde_json::from_value(ended(steps, end, id)?).map_err(|error| said(&error))?;
+    tokenizer.with_post_processor(Some(steps));
+    Ok(())
+}
+
+/// What a tokenizer does behind its model, with `end` behind each text: in its template, or in one of its own where it has none. Templates cannot follow each
+/// other: the second would take what the first has made for several texts.
+fn ended(mut steps: Value, end: &str, id: u32) -> Result<Value, String> {
+    let plain = || json!({"single": [sequence("A")], "pair": [sequence("A"), sequence("B")], "special_tokens": {}});
+    match steps["type"].as_str() {
+        None => Ok(ended_template(plain(), end, id)),
+        Some("TemplateProcessing") => Ok(ended_template(steps, end, id)),
+        Some("ByteLevel") => Ok(json!({
+            "type": "Sequence",
+            "processors": [steps, ended_template(plain(), end, id)],
+        })),
+        Some("Sequence") => {
+            let processors = steps["processors"].as_array_mut().into_iter().flatten();
+            let is_template = |step: &&mut Value| step["type"] == "TemplateProcessing";
+            match processors.into_iter().find(is_template) {
+                Some(template) => *template = ended_template(template.take(), end, id),
+                None => steps["processors"]
+                    .as_array_mut()
+                    .ok_or("its post_processor has no processors")?
+                    .push(ended_template(plain(), end, id)),
+            }
+            Ok(steps)
+        }
+        Some(other) => Err(format!(
+            "nobody knows where in its post_processor `{other}` that goes"
+        )),
+    }
+}
+
+fn ended_template(mut template: Value, end: &str, id: u32) -> Value {
+    template["type"] = json!("TemplateProcessing");
+    template["special_tokens"][end] = json!({"id": end, "ids": [id], "tokens": [end]});
+    for kind in ["single", "pair"] {
+        let pieces = template[kind].as_array().into_iter().flatten();
+        let pieces = pieces.flat_map(|piece| {
+            let text = piece.get("Sequence");
+            let end =
+                text.map(|text| json!({"SpecialToken": {"id": end, "type_id": text["type_id"]}}));
+            [Some(piece.clone()), end].into_iter().flatten()
+        });
+        template[kind] = pieces.collect();
+    }
+    template
+}
+
+fn sequence(name: &str) -> Value {
+    json!({"Sequence": {"id": name, "type_id": u8::from(name == "B")}})
+}
+
 /// The text up to the first blank at or after `limit` bytes; `None` where that is the whole text.
 fn prefix_of_whole_words(text: &str, limit: usize) -> Option<&str> {
     let rest = text.as_bytes().get(limit..)?;
@@ -159,7 +235,7 @@ mod tests {
     fn tokenizer(max_tokens: usize) -> TextTokenizer {
         let folder = tempfile::tempdir().unwrap();
         write_tiny_model(folder.path()).unwrap();
-        TextTokenizer::from_file(&folder.path().join("tokenizer.json"), max_tokens).unwrap()
+        TextTokenizer::from_file(&folder.path().join("tokenizer.json"), max_tokens, None).unwrap()
     }
 
     #[test]
@@ -192,12 +268,47 @@ mod tests {
     }
 
     #[test]
+    fn end_token_goes_behind_each_text_whatever_else_the_tokenizer_does() {
+        let end = |steps: Value| ended(steps, "</s>", 7);
+        let single = |steps: &Value| -> Vec<String> {
+            let name = |piece: &Value| {
+                let piece = piece.as_object().and_then(|piece| piece.values().next());
+                piece.map_or(String::new(), |piece| piece["id"].to_string())
+            };
+            steps["single"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(name)
+                .collect()
+        };
+        let plain = end(Value::Null).unwrap();
+        assert_eq!(single(&plain), ["\"A\"", "\"</s>\""]);
+        assert_eq!(plain["pair"].as_array().unwrap().len(), 4);
+        let bytes = json!({"type": "ByteLevel", "add_prefix_space": true});
+        assert_eq!(
+            single(&end(bytes.clone()).unwrap()["processors"][1]),
+            ["\"A\"", "\"</s>\""]
+        );
+        let start = json!({"type": "TemplateProcessing", "special_tokens": {}, "pair": [],
+            "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, sequence("A")]});
+        let expected = ["\"<s>\"", "\"A\"", "\"</s>\""];
+        assert_eq!(single(&end(start.clone()).unwrap()), expected);
+        let both = json!({"type": "Sequence", "processors": [bytes, start]});
+        let made = end(both).unwrap();
+        assert_eq!(single(&made["processors"][1]), expected);
+        assert_eq!(made["processors"].as_array().unwrap().len(), 2);
+        let error = end(json!({"type": "RobertaProcessing"})).unwrap_err();
+        assert!(error.contains("`RobertaProcessing`"), "{error}");
+    }
+
+    #[test]
     fn of_a_pair_the_longer_text_is_cut_first() {
         let folder = tempfile::tempdir().unwrap();
         write_tiny_model(folder.path()).unwrap();
         let pair = |max_tokens, first, second| {
             let tokenizer =
-                TextTokenizer::from_file(&folder.path().join("tokenizer.json"), max_tokens)
+                TextTokenizer::from_file(&folder.path().join("tokenizer.json"), max_tokens, None)
                     .unwrap();
             tokenizer.tokens(first, Some(second)).unwrap()
         };
@@ -227,7 +338,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tokenizer.json");
         std::fs::write(&path, "{}").unwrap();
-        let error = TextTokenizer::from_file(&path, 8)
+        let error = TextTokenizer::from_file(&path, 8, None)
             .err()
             .unwrap()
             .to_string();

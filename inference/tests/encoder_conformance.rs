@@ -9,7 +9,7 @@ use std::path::Path;
 
 use aktis_inference::core::token_batch::TokenBatch;
 use aktis_inference::encoder::Encoder;
-use aktis_inference::encoder::candle::{CandleEncoder, CandleOptions};
+use aktis_inference::encoder::candle::{Behind, CandleEncoder, CandleOptions};
 use aktis_inference::encoder::onnx::{OnnxEncoder, OnnxOptions};
 use aktis_inference::encoder::onnx_session::SessionOptions;
 use aktis_inference::testing::TINY_DIM;
@@ -24,8 +24,9 @@ fn candle(folder: &Path) -> Box<dyn Encoder> {
         config: folder.join("config.json"),
         weights: folder.join("model.safetensors"),
         intra_threads: 1,
+        dtype: None,
         pooling: Pooling::Mean,
-        head: None,
+        behind: Behind::Nothing,
     };
     Box::new(CandleEncoder::load(&options).unwrap())
 }
@@ -39,6 +40,7 @@ fn onnx(folder: &Path, library: &Path) -> Box<dyn Encoder> {
             intra_threads: 1,
         },
         dim: MINILM_DIM,
+        dense: None,
         head: Head::Vector,
         pooling: Pooling::Mean,
         is_pooling_named: false,

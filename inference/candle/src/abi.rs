@@ -6,10 +6,15 @@
 use std::ffi::c_void;
 
 /// Grows with every change of the table. A library of another version is refused by name.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The one symbol of the library: a function without arguments that returns the table, which lives as long as the library.
 pub const TABLE_SYMBOL: &[u8] = b"aktis_candle_table";
+
+/// Weights of linear layers as they are, in float32.
+pub const FLOAT32: u32 = 0;
+/// Weights of linear layers as whole numbers of 8 bits.
+pub const INT8: u32 = 1;
 
 /// A loaded model on the other side.
 pub type Model = c_void;
@@ -58,8 +63,8 @@ pub struct Batch {
 pub struct Table {
     /// [`ABI_VERSION`] of the library; the rest of the table is only read if it is the caller's.
     pub version: u32,
-    /// Reads a model: paths of `config.json` and `model.safetensors`, threads inside one batch. Null on an error.
-    pub load: unsafe extern "C" fn(Bytes, Bytes, usize, *mut ErrorText) -> *mut Model,
+    /// Reads a model: paths of `config.json` and of `model.safetensors` or its index, [`FLOAT32`] or [`INT8`], threads inside one batch. Null on an error.
+    pub load: unsafe extern "C" fn(Bytes, Bytes, u32, usize, *mut ErrorText) -> *mut Model,
     /// One more model with the same weights and threads of its own. Null on an error.
     pub share: unsafe extern "C" fn(*const Model, usize, *mut ErrorText) -> *mut Model,
     /// Length of the vectors.

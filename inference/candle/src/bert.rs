@@ -18,18 +18,19 @@ use std::sync::Arc;
 
 use candle_core::{Result, Tensor};
 
+use crate::attention::{HeadShape, Looks, Sight, SplitHeads, attended};
 use crate::config::{BertConfig, Family};
-use crate::layers::{Linear, Norm, attended};
-use crate::ops::{BiasGelu, MaskedSoftmax, SplitHeads};
+use crate::layers::{Linear, Norm};
+use crate::ops::BiasGelu;
 use crate::relative_positions::RelativeBias;
-use crate::weights::Weights;
+use crate::weights::{Embeddings, Weights};
 
 /// The encoder. Cloning shares the weights.
 #[derive(Clone)]
 pub(crate) struct Bert {
-    word_embeddings: Tensor,
-    position_embeddings: Tensor,
-    segment_embeddings: Option<Tensor>,
+    word_embeddings: Embeddings,
+    position_embeddings: Embeddings,
+    segment_embeddings: Option<Embeddings>,
     norm: Norm,
     relative: Option<RelativeBias>,
     layers: Vec<Layer>,
@@ -64,8 +65,9 @@ struct Layer {
 impl Bert {
     pub(crate) fn new(config: &BertConfig, weights: &Weights) -> Result<Self> {
         let hidden = config.hidden_size;
-        let embedding =
-            |name: &str, rows| weights.get(&format!("embeddings.{name}.weight"), &[rows, hidden]);
+        let embedding = |name: &str, rows| {
+            weights.embeddings(&format!("embeddings.{name}.weight"), [rows, hidden])
+        };
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::new(config, weights, &format!("encoder.layer.{index}")))
             .collect::<Result<Vec<_>>>()?;
@@ -87,10 +89,10 @@ impl Bert {
 
     /// The state of every token, `(rows x width, hidden)`; those of padding mean nothing.
     pub(crate) fn forward(&self, tokens: &Tokens) -> Result<Tensor> {
-        let mut states = self.word_embeddings.embedding(&tokens.ids)?;
-        let mut places = self.position_embeddings.embedding(&tokens.positions)?;
+        let mut states = self.word_embeddings.of(&tokens.ids)?;
+        let mut places = self.position_embeddings.of(&tokens.positions)?;
         if let Some(segments) = &self.segment_embeddings {
-            places = (segments.embedding(&tokens.segments)? + places)?;
+            places = (segments.of(&tokens.segments)? + places)?;
         }
         self.norm.add_and_normalize(&states, None, &places)?;
         let distances = self
@@ -139,7 +141,10 @@ impl Layer {
         let weight = Tensor::cat(&[&query.0.affine(scale, 0.0)?, &key.0, &value.0], 0)?;
         let bias = Tensor::cat(&[&query.1.affine(scale, 0.0)?, &key.1, &value.1], 0)?;
         Ok(Self {
-            qkv: Linear::from_tensors(&weight, &bias)?,
+            qkv: Linear {
+                weight: weights.matrix_of(&weight)?,
+                bias: bias.to_vec1()?.into(),
+            },
             attended: Linear::new(
                 weights,
                 &format!("{name}.attention.{attended}"),
@@ -170,16 +175,15 @@ impl Layer {
         tokens: &Tokens,
         distances: Option<&Arc<[f32]>>,
     ) -> Result<Tensor> {
-        let attended = self
-            .attention(&states, tokens, distances)?
-            .matmul(&self.attended.weight)?;
+        let attended = self.attention(&states, tokens, distances)?;
+        let attended = self.attended.weight.product(&attended)?;
         self.attended_norm
             .add_and_normalize(&attended, Some(&self.attended.bias), &states)?;
-        let inner = attended.matmul(&self.inner.weight)?;
+        let inner = self.inner.weight.product(&attended)?;
         inner.inplace_op1(&BiasGelu {
             bias: &self.inner.bias,
         })?;
-        let outer = inner.matmul(&self.outer.weight)?;
+        let outer = self.outer.weight.product(&inner)?;
         self.outer_norm
             .add_and_normalize(&outer, Some(&self.outer.bias), &attended)?;
         Ok(outer)
@@ -191,27 +195,24 @@ impl Layer {
         tokens: &Tokens,
         distances: Option<&Arc<[f32]>>,
     ) -> Result<Tensor> {
-        let (rows, width, heads, head_size) = (
-            tokens.counts.len(),
-            tokens.width,
-            self.heads,
-            self.head_size,
-        );
+        let shape = HeadShape {
+            rows: tokens.counts.len(),
+            width: tokens.width,
+            heads: self.heads,
+            key_heads: self.heads,
+            head_size: self.head_size,
+        };
         let split = SplitHeads {
-            bias: &self.qkv.bias,
-            rows,
-            width,
-            heads,
-            head_size,
+            bias: Some(&self.qkv.bias),
+            shape,
         };
-        let qkv = states.matmul(&self.qkv.weight)?.apply_op1_no_bwd(&split)?;
-        let softmax = MaskedSoftmax {
-            tokens: Arc::clone(&tokens.counts),
-            heads,
-            width,
-            distances: distances.cloned(),
-            reach: None,
+        let qkv = self.qkv.weight.product(states)?;
+        let looks = Looks {
+            shape,
+            tokens: &tokens.counts,
+            distances: distances.map(|distances| &distances[..]),
+            sight: Sight::ALL,
         };
-        attended(&qkv, &softmax)
+        attended(&qkv.apply_op1_no_bwd(&split)?, &looks)
     }
 }

@@ -1,9 +1,10 @@
-//! What `config.json` says about a BERT or one of its kin, and whether this implementation can do it.
+//! What `config.json` says about a model, and whether this implementation can do it: a BERT or one of its kin here, others in files of their own.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::decoder_config::{DecoderConfig, DecoderFamily};
 use crate::error::LoadError;
 use crate::modern_config::ModernBertConfig;
 use crate::relative_positions::BUCKETS;
@@ -115,6 +116,7 @@ fn default_position_embedding_type() -> String {
 pub(crate) enum ModelConfig {
     Bert(BertConfig),
     ModernBert(ModernBertConfig),
+    Decoder(DecoderConfig),
 }
 
 impl ModelConfig {
@@ -131,19 +133,23 @@ impl ModelConfig {
         match &config {
             Self::Bert(bert) => bert.check(path)?,
             Self::ModernBert(modern) => modern.check(path)?,
+            Self::Decoder(decoder) => decoder.check(path)?,
         }
         Ok(config)
     }
 
-    /// A field that is null has its default, as `transformers` has it.
-    fn parse(text: &str) -> Result<Self, serde_json::Error> {
+    /// A field that is null has its default, as `transformers` has it, but for one in which that is an answer.
+    pub(crate) fn parse(text: &str) -> Result<Self, serde_json::Error> {
         let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(text)?;
-        fields.retain(|_, value| !value.is_null());
-        let is_modern = fields.get("model_type").and_then(|name| name.as_str()) == Some(MODERN);
+        fields.retain(|name, value| !value.is_null() || name == "sliding_window");
+        let model_type = fields.get("model_type").and_then(|name| name.as_str());
+        let is_decoder = model_type.is_some_and(|name| DecoderFamily::of(name).is_some());
+        let is_modern = model_type == Some(MODERN);
         let fields = fields.into();
-        Ok(match is_modern {
-            true => Self::ModernBert(serde_json::from_value(fields)?),
-            false => Self::Bert(serde_json::from_value(fields)?),
+        Ok(match (is_modern, is_decoder) {
+            (true, _) => Self::ModernBert(serde_json::from_value(fields)?),
+            (_, true) => Self::Decoder(serde_json::from_value(fields)?),
+            _ => Self::Bert(serde_json::from_value(fields)?),
         })
     }
 
@@ -151,7 +157,7 @@ impl ModelConfig {
     pub(crate) fn positions(&self) -> Positions {
         match self {
             Self::Bert(bert) => bert.positions(),
-            Self::ModernBert(_) => Positions::FromZero,
+            Self::ModernBert(_) | Self::Decoder(_) => Positions::FromZero,
         }
     }
 
@@ -160,6 +166,7 @@ impl ModelConfig {
         match self {
             Self::Bert(bert) => bert.hidden_size,
             Self::ModernBert(modern) => modern.hidden_size,
+            Self::Decoder(decoder) => decoder.hidden_size,
         }
     }
 }
@@ -189,7 +196,8 @@ impl BertConfig {
             return refuse(
                 "model_type",
                 &self.model_type,
-                "use `bert`, `roberta`, `xlm-roberta`, `camembert`, `mpnet` or `modernbert`, or an ONNX graph with backend=\"onnx\"",
+                "use `bert`, `roberta`, `xlm-roberta`, `camembert`, `mpnet`, `modernbert`, `llama`, `mistral`, `qwen2`, `qwen3` or `gemma3_text`, or an \
+                 ONNX graph with backend=\"onnx\"",
             );
         }
         if self.relative_attention_num_buckets != BUCKETS {

@@ -43,6 +43,14 @@ pub(crate) enum LoadError {
         /// Why, naming the tensor where it is about one.
         source: candle_core::Error,
     },
+    /// `model.safetensors.index.json` does not say in which files the weights are.
+    #[error("read `{path}`, which names the files of the weights: {reason}")]
+    Index {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The operating system gave no threads.
     #[error("start {threads} threads for a model: {source}")]
     Threads {

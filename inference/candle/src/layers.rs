@@ -1,16 +1,17 @@
-//! What encoders are made of: linear layers, norms and attention.
+//! What encoders are made of: linear layers and norms.
 
 use std::sync::Arc;
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 
-use crate::ops::{AddNorm, LayerNorm, MaskedSoftmax};
+use crate::matrix::Matrix;
+use crate::ops::{AddNorm, LayerNorm, RmsNorm};
 use crate::weights::Weights;
 
-/// `x W + b`, with `W` stored as `(inputs, outputs)`. The bias is added by the step that follows the product.
+/// `x W + b`. The bias is added by the step that follows the product.
 #[derive(Clone)]
 pub(crate) struct Linear {
-    pub(crate) weight: Tensor,
+    pub(crate) weight: Matrix,
     pub(crate) bias: Arc<[f32]>,
 }
 
@@ -28,14 +29,9 @@ impl Linear {
         inputs: usize,
         outputs: usize,
     ) -> Result<Self> {
-        let weight = weights.get(&format!("{name}.weight"), &[outputs, inputs])?;
-        Self::from_tensors(&weight, &weights.get(&format!("{name}.bias"), &[outputs])?)
-    }
-
-    /// From a weight as checkpoints store it: `(outputs, inputs)`.
-    pub(crate) fn from_tensors(weight: &Tensor, bias: &Tensor) -> Result<Self> {
+        let bias = weights.get(&format!("{name}.bias"), &[outputs])?;
         Ok(Self {
-            weight: weight.t()?.contiguous()?,
+            weight: weights.matrix(&format!("{name}.weight"), inputs, outputs)?,
             bias: bias.to_vec1()?.into(),
         })
     }
@@ -93,16 +89,35 @@ impl Norm {
     }
 }
 
-/// What each token attends to, `softmax(q kᵀ / √d) v`, of all heads beside each other: `(rows x width, hidden)`. `qkv` is split by heads.
-pub(crate) fn attended(qkv: &Tensor, softmax: &MaskedSoftmax) -> Result<Tensor> {
-    let scores = qkv
-        .get(0)?
-        .matmul(&qkv.get(1)?.transpose(D::Minus1, D::Minus2)?)?;
-    scores.inplace_op1(softmax)?;
-    let attended = scores.matmul(&qkv.get(2)?)?;
-    let (rows, heads, width, head_size) = attended.dims4()?;
-    attended
-        .transpose(1, 2)?
-        .contiguous()?
-        .reshape((rows * width, heads * head_size))
+/// A norm without a mean and a shift.
+#[derive(Clone)]
+pub(crate) struct PlainNorm {
+    weight: Arc<[f32]>,
+    epsilon: f32,
+}
+
+impl PlainNorm {
+    /// `factor (weight + more)`, as `more` is in some families 1.
+    pub(crate) fn new(weight: &Tensor, epsilon: f32, (more, factor): (f32, f32)) -> Result<Self> {
+        let weight = weight.to_vec1::<f32>()?;
+        Ok(Self {
+            weight: weight.iter().map(|value| (value + more) * factor).collect(),
+            epsilon,
+        })
+    }
+
+    /// Turns `states` into their norm.
+    pub(crate) fn normalize(&self, states: &Tensor) -> Result<()> {
+        states.inplace_op1(&RmsNorm {
+            weight: &self.weight,
+            epsilon: self.epsilon,
+        })
+    }
+
+    /// The same as a tensor of its own: the states are still needed.
+    pub(crate) fn of(&self, states: &Tensor) -> Result<Tensor> {
+        let copy = states.copy()?;
+        self.normalize(&copy)?;
+        Ok(copy)
+    }
 }

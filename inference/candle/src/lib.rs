@@ -1,11 +1,12 @@
-//! The candle backend of the models of texts: BERT, RoBERTa, MPNet and ModernBERT from `model.safetensors`, on the CPU, with nothing else to install.
+//! The candle backend of the models of texts: BERT, RoBERTa, MPNet, ModernBERT and decoders (Llama, Mistral, Qwen2, Qwen3, Gemma3) from
+//! `model.safetensors`, on the CPU, with nothing else to install.
 //!
 //! It is a library of its own, `libaktis_candle.so`, that `aktis-inference` loads when somebody asks for candle: candle and
 //! its matrix products are a twentieth of a build and are rarely used, since ONNX Runtime is faster ([ADR 028]).
 //!
 //! ```text
 //!   aktis-inference, encoder::candle  ──dlopen──►  aktis_candle_table ──► Table { load, share, dim, states, drop }
-//!                                                                            └──► Model ──► Bert or ModernBert ──► layers, ops, math
+//!                                         └──► Model ──► Bert, ModernBert or Decoder ──► attention, layers, matrix, ops, math
 //! ```
 //! Owns: the model and its threads. Does not own: tokenising, pooling, batches (`aktis-inference`).
 //!
@@ -19,16 +20,22 @@
 //! [ADR 028]: ../../../docs/adr/028-candle-is-loaded-when-asked-for.md
 
 pub mod abi;
+mod attention;
 mod bert;
 mod config;
+mod decoder;
+mod decoder_config;
 mod error;
 mod layers;
 mod math;
+mod matrix;
 mod model;
 mod modern_bert;
 mod modern_config;
 mod ops;
 mod relative_positions;
+#[cfg(test)]
+mod testing;
 mod weights;
 
 use std::any::Any;
@@ -38,6 +45,7 @@ use std::path::Path;
 use std::ptr;
 
 use crate::abi::{ABI_VERSION, Batch, Bytes, ErrorText, Table};
+use crate::matrix::Numbers;
 use crate::model::{Model, TokenRows};
 
 static TABLE: Table = Table {
@@ -63,6 +71,7 @@ pub extern "C" fn aktis_candle_table() -> *const Table {
 unsafe extern "C" fn load(
     config: Bytes,
     weights: Bytes,
+    numbers: u32,
     threads: usize,
     error: *mut ErrorText,
 ) -> *mut abi::Model {
@@ -72,7 +81,13 @@ unsafe extern "C" fn load(
         // SAFETY: as above.
         let weights = unsafe { slice(weights.start, weights.length) };
         let path = |bytes| Path::new(std::ffi::OsStr::from_bytes(bytes));
-        Model::load(path(config), path(weights), threads).map_err(|error| error.to_string())
+        let numbers = match numbers {
+            abi::FLOAT32 => Numbers::Float32,
+            abi::INT8 => Numbers::Int8,
+            other => return Err(format!("there are no weights of the kind {other}")),
+        };
+        Model::load(path(config), path(weights), numbers, threads)
+            .map_err(|error| error.to_string())
     });
     // SAFETY: the caller gives a place for the text.
     unsafe { handed_out(loaded, error) }

@@ -1,8 +1,8 @@
-//! exp and erf in `f32`, written so that the compiler vectorises loops over them: no call, no branch, no table.
+//! exp, erf and norms in `f32`, written so that the compiler vectorises loops over them: no call, no branch, no table.
 //!
 //! The C library's versions, called number by number, cost as much as the matrix products around them.
 
-use std::f32::consts::{FRAC_1_SQRT_2, LOG2_E};
+use std::f32::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, LOG2_E};
 
 /// erf is `x P(x²) / Q(x²)` on [-4, 4], fitted by iteratively reweighted least squares: the equal-ripple error is
 /// 5.4e-8, and with rounding in `f32` it stays below 5e-7. Beyond 4, erf is 1 in `f32`.
@@ -42,6 +42,61 @@ const MANTISSA_BITS: u32 = 23;
 #[inline]
 pub(crate) fn gelu(x: f32) -> f32 {
     0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
+}
+
+/// GELU by its usual approximation, `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`. With `(1 + tanh u) / 2 = sigmoid(2 u)`.
+#[inline]
+pub(crate) fn gelu_by_tanh(x: f32) -> f32 {
+    const TWICE_ROOT: f32 = 2.0 * FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+    x * sigmoid(TWICE_ROOT * x * (1.0 + 0.044_715 * x * x))
+}
+
+/// `x sigmoid(x)`.
+#[inline]
+pub(crate) fn silu(x: f32) -> f32 {
+    x * sigmoid(x)
+}
+
+#[inline]
+fn sigmoid(x: f32) -> f32 {
+    let power = exp_of_negative(-x.abs());
+    let numerator = if x < 0.0 { power } else { 1.0 };
+    numerator / (1.0 + power)
+}
+
+/// LayerNorm (Ba et al., 2016); without a shift that is 0.
+pub(crate) fn layer_norm(row: &mut [f32], weight: &[f32], shift: Option<&[f32]>, epsilon: f32) {
+    let count = row.len() as f32;
+    let mean = sum(row.iter().copied()) / count;
+    for value in row.iter_mut() {
+        *value -= mean;
+    }
+    let variance = sum(row.iter().map(|value| value * value)) / count;
+    let scale = 1.0 / (variance + epsilon).sqrt();
+    for (value, weight) in row.iter_mut().zip(weight) {
+        *value = *value * scale * weight;
+    }
+    for (value, shift) in row.iter_mut().zip(shift.into_iter().flatten()) {
+        *value += shift;
+    }
+}
+
+/// RMSNorm (Zhang and Sennrich, 2019).
+pub(crate) fn rms_norm(row: &mut [f32], weight: &[f32], epsilon: f32) {
+    let mean = sum(row.iter().map(|value| value * value)) / row.len() as f32;
+    let scale = 1.0 / (mean + epsilon).sqrt();
+    for (value, weight) in row.iter_mut().zip(weight) {
+        *value = *value * scale * weight;
+    }
+}
+
+/// A sum in eight interleaved parts, which the compiler can keep in one vector.
+pub(crate) fn sum(values: impl Iterator<Item = f32>) -> f32 {
+    let mut parts = [0.0f32; 8];
+    for (index, value) in values.enumerate() {
+        parts[index % 8] += value;
+    }
+    parts.iter().sum()
 }
 
 #[inline]

@@ -7,7 +7,9 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::bert::{Bert, Tokens};
 use crate::config::{ModelConfig, Positions};
+use crate::decoder::Decoder;
 use crate::error::LoadError;
+use crate::matrix::Numbers;
 use crate::modern_bert::ModernBert;
 use crate::weights::Weights;
 
@@ -26,6 +28,7 @@ pub(crate) struct Model {
 enum Encoder {
     Bert(Bert),
     ModernBert(ModernBert),
+    Decoder(Decoder),
 }
 
 impl Encoder {
@@ -33,6 +36,7 @@ impl Encoder {
         Ok(match config {
             ModelConfig::Bert(config) => Self::Bert(Bert::new(config, weights)?),
             ModelConfig::ModernBert(config) => Self::ModernBert(ModernBert::new(config, weights)?),
+            ModelConfig::Decoder(config) => Self::Decoder(Decoder::new(config, weights)?),
         })
     }
 }
@@ -54,10 +58,11 @@ impl Model {
     pub(crate) fn load(
         config_path: &Path,
         weights_path: &Path,
+        numbers: Numbers,
         threads: usize,
     ) -> Result<Self, LoadError> {
         let config = ModelConfig::read(config_path)?;
-        let weights = Weights::read(weights_path)?;
+        let weights = Weights::read(weights_path, numbers)?;
         let encoder = Encoder::new(&config, &weights).map_err(|source| LoadError::Weights {
             path: weights_path.to_owned(),
             source,
@@ -108,6 +113,7 @@ impl Model {
         let states = match &self.encoder {
             Encoder::Bert(bert) => bert.forward(&tokens)?,
             Encoder::ModernBert(modern) => modern.forward(&tokens)?,
+            Encoder::Decoder(decoder) => decoder.forward(&tokens)?,
         };
         states.flatten_all()?.to_vec1::<f32>()
     }

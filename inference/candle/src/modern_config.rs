@@ -66,11 +66,11 @@ impl Rope {
     }
 }
 
-const DEFAULT_ROPE: &str = "default";
+pub(crate) const DEFAULT_ROPE: &str = "default";
 /// Angles are kept of every position: many more than models have, and a number with a typo takes no memory.
 const MOST_POSITIONS: usize = 1 << 17;
-const LOCAL: &str = "sliding_attention";
-const GLOBAL: &str = "full_attention";
+pub(crate) const LOCAL: &str = "sliding_attention";
+pub(crate) const GLOBAL: &str = "full_attention";
 
 fn default_norm_eps() -> f32 {
     1e-5
@@ -186,7 +186,7 @@ impl ModernBertConfig {
 }
 
 /// Whether it leaves the angles as they are.
-fn is_default(scaling: &Value) -> bool {
+pub(crate) fn is_default(scaling: &Value) -> bool {
     let Some(fields) = scaling.as_object() else {
         return false;
     };

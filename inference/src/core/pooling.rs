@@ -8,34 +8,8 @@ const SMALLEST_DIVISOR: f32 = 1e-9;
 
 /// Writes one vector per row into `pooled`, made of its token vectors.
 ///
-/// `states` has shape `(rows, width, dim)`, `pooled` shape `(rows, dim)`, both row after row. A row without tokens gives zeros.
+/// `states` has shape `(rows, width, dim)`, `pooled` shape `(rows, dim)`, both row after row. Padding is left out.
 pub fn pool(pooling: Pooling, states: &[f32], batch: &TokenBatch, dim: usize, pooled: &mut [f32]) {
-    if pooling == Pooling::Mean || batch.cells() == 0 || dim == 0 {
-        return mean_pool(states, batch, dim, pooled);
-    }
-    for (row, (row_states, vector)) in states
-        .chunks_exact(batch.width() * dim)
-        .zip(pooled.chunks_exact_mut(dim))
-        .enumerate()
-    {
-        let tokens = batch.row_tokens(row);
-        let token = if pooling == Pooling::Last {
-            tokens.saturating_sub(1)
-        } else {
-            0
-        };
-        match tokens {
-            0 => vector.fill(0.0),
-            _ => vector.copy_from_slice(&row_states[token * dim..(token + 1) * dim]),
-        }
-    }
-}
-
-/// Writes the mean of each row's token vectors into `pooled`.
-///
-/// `states` has shape `(rows, width, dim)`, `pooled` shape `(rows, dim)`, both row after row. Padding is left out of the
-/// mean. Sums are taken in `f32` in token order, as the reference implementation does.
-fn mean_pool(states: &[f32], batch: &TokenBatch, dim: usize, pooled: &mut [f32]) {
     assert_eq!(
         states.len(),
         batch.cells() * dim,
@@ -50,21 +24,32 @@ fn mean_pool(states: &[f32], batch: &TokenBatch, dim: usize, pooled: &mut [f32])
         pooled.fill(0.0);
         return;
     }
-    for (row, (row_states, mean)) in states
-        .chunks_exact(batch.width() * dim)
-        .zip(pooled.chunks_exact_mut(dim))
-        .enumerate()
-    {
-        let tokens = batch.row_tokens(row);
-        mean.fill(0.0);
-        for token in row_states.chunks_exact(dim).take(tokens) {
-            for (sum, value) in mean.iter_mut().zip(token) {
-                *sum += value;
-            }
+    let rows = states.chunks_exact(batch.width() * dim);
+    for (row, (states, vector)) in rows.zip(pooled.chunks_exact_mut(dim)).enumerate() {
+        pool_one(pooling, &states[..batch.row_tokens(row) * dim], vector);
+    }
+}
+
+/// Writes the vector that is made of several, one after the other; of none it is 0. Sums are taken in `f32` in their order, as the reference
+/// implementation does.
+pub fn pool_one(pooling: Pooling, vectors: &[f32], pooled: &mut [f32]) {
+    let dim = pooled.len();
+    match pooling {
+        Pooling::Cls if !vectors.is_empty() => pooled.copy_from_slice(&vectors[..dim]),
+        Pooling::Last if !vectors.is_empty() => {
+            pooled.copy_from_slice(&vectors[vectors.len() - dim..]);
         }
-        let scale = 1.0 / (tokens as f32).max(SMALLEST_DIVISOR);
-        for value in mean.iter_mut() {
-            *value *= scale;
+        _ => {
+            pooled.fill(0.0);
+            for vector in vectors.chunks_exact(dim) {
+                for (sum, value) in pooled.iter_mut().zip(vector) {
+                    *sum += value;
+                }
+            }
+            let scale = 1.0 / ((vectors.len() / dim) as f32).max(SMALLEST_DIVISOR);
+            for value in pooled {
+                *value *= scale;
+            }
         }
     }
 }
@@ -95,7 +80,7 @@ mod tests {
         let batch = TokenBatch::from_rows([&[1u32, 2][..], &[3][..]], 0);
         let states = [1.0, 10.0, 3.0, 30.0, 5.0, 50.0, 999.0, 999.0];
         let mut pooled = [0.0; 4];
-        mean_pool(&states, &batch, 2, &mut pooled);
+        pool(Pooling::Mean, &states, &batch, 2, &mut pooled);
         assert_eq!(pooled, [2.0, 20.0, 5.0, 50.0]);
     }
 
@@ -124,7 +109,7 @@ mod tests {
     fn row_without_tokens_pools_to_zero_and_not_to_nan() {
         let batch = TokenBatch::from_rows([&[1u32][..], &[][..]], 0);
         let mut pooled = [7.0; 2];
-        mean_pool(&[2.0, 2.0], &batch, 1, &mut pooled);
+        pool(Pooling::Mean, &[2.0, 2.0], &batch, 1, &mut pooled);
         assert_eq!(pooled, [2.0, 0.0]);
     }
 }

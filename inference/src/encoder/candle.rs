@@ -16,10 +16,11 @@ use std::sync::Arc;
 
 use libloading::{Library, Symbol};
 
-use self::abi::{ABI_VERSION, Batch, Bytes, ErrorText, Model, TABLE_SYMBOL, Table};
+use self::abi::{ABI_VERSION, Batch, Bytes, ErrorText, FLOAT32, INT8, Model, TABLE_SYMBOL, Table};
 use super::Encoder;
 use super::classifier_head::ClassifierHead;
-use crate::config::Pooling;
+use super::dense::Dense;
+use crate::config::{Dtype, Pooling};
 use crate::core::pooling::pool;
 use crate::core::token_batch::TokenBatch;
 use crate::error::{EncodeError, LoadError};
@@ -35,9 +36,21 @@ pub struct CandleEncoder {
     /// Length of the token vectors.
     dim: usize,
     pooling: Pooling,
-    head: Option<Arc<ClassifierHead>>,
+    behind: Behind,
     tokens: Vec<usize>,
     states: Vec<f32>,
+}
+
+/// What the states of a text go through.
+#[derive(Debug, Clone, Default)]
+pub enum Behind {
+    /// Pooling alone.
+    #[default]
+    Nothing,
+    /// Pooling, and then layers.
+    Dense(Arc<Dense>),
+    /// The head of a classifier, which pools by itself.
+    Head(Arc<ClassifierHead>),
 }
 
 /// What one encoder is made of.
@@ -47,14 +60,16 @@ pub struct CandleOptions {
     pub library: PathBuf,
     /// `config.json`.
     pub config: PathBuf,
-    /// `model.safetensors`.
+    /// `model.safetensors`, or its index.
     pub weights: PathBuf,
+    /// What the weights of linear layers become; `None`: float32.
+    pub dtype: Option<Dtype>,
     /// Threads inside one batch.
     pub intra_threads: usize,
     /// How token states become a vector.
     pub pooling: Pooling,
-    /// Turns the first state of a text into its labels' numbers; `None`: the states are pooled.
-    pub head: Option<Arc<ClassifierHead>>,
+    /// What the states go through.
+    pub behind: Behind,
 }
 
 /// Where the library is: `configured`, if something is there.
@@ -86,10 +101,15 @@ impl CandleEncoder {
             }
         };
         let (config, weights) = (bytes(&options.config), bytes(&options.weights));
+        let numbers = match options.dtype {
+            None | Some(Dtype::Float32) => FLOAT32,
+            Some(Dtype::Int8) => INT8,
+        };
         let model = with_error_text(|error| {
             // SAFETY: the paths and the place for the text live for this call.
             #[allow(unsafe_code, reason = "the border to C")]
-            let model = unsafe { (table.load)(config, weights, options.intra_threads, error) };
+            let model =
+                unsafe { (table.load)(config, weights, numbers, options.intra_threads, error) };
             (!model.is_null()).then_some(model)
         })
         .map_err(|message| LoadError::CandleModel { message })?;
@@ -124,7 +144,7 @@ impl CandleEncoder {
             table,
             dim,
             pooling: options.pooling,
-            head: options.head.clone(),
+            behind: options.behind.clone(),
             tokens: Vec::new(),
             states: Vec::new(),
         }
@@ -193,7 +213,11 @@ impl Encoder for CandleEncoder {
     }
 
     fn dim(&self) -> usize {
-        self.head.as_ref().map_or(self.dim, |head| head.labels())
+        match &self.behind {
+            Behind::Nothing => self.dim,
+            Behind::Dense(dense) => dense.outputs(),
+            Behind::Head(head) => head.labels(),
+        }
     }
 
     fn encode(&mut self, batch: &TokenBatch, pooled: &mut [f32]) -> Result<(), EncodeError> {
@@ -226,9 +250,14 @@ impl Encoder for CandleEncoder {
             width: batch.width(),
             source: message.into(),
         })?;
-        match &self.head {
-            Some(head) => head.apply(&self.states, batch, pooled),
-            None => pool(self.pooling, &self.states, batch, self.dim, pooled),
+        match &self.behind {
+            Behind::Nothing => pool(self.pooling, &self.states, batch, self.dim, pooled),
+            Behind::Dense(dense) => {
+                let mut inner = vec![0.0; batch.rows() * self.dim];
+                pool(self.pooling, &self.states, batch, self.dim, &mut inner);
+                dense.apply(&inner, self.dim, pooled);
+            }
+            Behind::Head(head) => head.apply(&self.states, batch, pooled),
         }
         Ok(())
     }

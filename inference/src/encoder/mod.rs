@@ -2,9 +2,20 @@
 
 pub mod candle;
 pub mod classifier_head;
+pub mod dense;
+mod layer;
 pub mod onnx;
 pub mod onnx_library;
 pub mod onnx_session;
+mod safetensors_files;
+
+// The numbers of the candle backend, exactly as it computes them.
+#[allow(
+    dead_code,
+    reason = "one text for both sides, of which this one uses a part"
+)]
+#[path = "../../candle/src/math.rs"]
+mod math;
 
 use crate::core::token_batch::TokenBatch;
 use crate::error::EncodeError;

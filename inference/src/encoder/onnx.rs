@@ -1,11 +1,13 @@
 //! The ONNX Runtime backend: runs `model.onnx` through a library loaded at run time.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use arrow::datatypes::{ArrowPrimitiveType, Float16Type};
 use ort::session::{Session, SessionInputValue};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
+use super::dense::Dense;
 use super::onnx_session::SessionOptions;
 use super::{Encoder, onnx_session};
 use crate::config::{Head, Pooling};
@@ -14,14 +16,18 @@ use crate::core::token_batch::TokenBatch;
 use crate::error::{EncodeError, LoadError};
 
 const NAME: &str = "onnxruntime";
+/// The output that a text's vector is, whatever is behind pooling.
+const FINISHED: &str = "sentence_embedding";
 
 /// What one encoder is made of.
 #[derive(Debug, Clone)]
 pub struct OnnxOptions {
     /// The graph, and where it runs.
     pub session: SessionOptions,
-    /// Length of the vectors.
+    /// Length of the states of tokens, or how many numbers a head gives.
     pub dim: usize,
+    /// What pooled states go through; a graph that pools by itself has done that.
+    pub dense: Option<Arc<Dense>>,
     /// What the vectors are.
     pub head: Head,
     /// How token states become a vector.
@@ -36,6 +42,7 @@ pub struct OnnxEncoder {
     inputs: Vec<InputKind>,
     output: Output,
     dim: usize,
+    dense: Option<Arc<Dense>>,
     pooling: Pooling,
 }
 
@@ -86,8 +93,14 @@ impl OnnxEncoder {
             inputs,
             output,
             dim: options.dim,
+            dense: options.dense.clone(),
             pooling: options.pooling,
         })
+    }
+
+    /// Whether states of tokens are pooled here, and not in the graph.
+    pub(crate) fn is_pooled_here(&self) -> bool {
+        self.output.kind == OutputKind::TokenStates
     }
 }
 
@@ -122,15 +135,22 @@ fn read_inputs(inputs: &[Outlet]) -> Result<Vec<InputKind>, String> {
 /// The pooled output if the graph has one, else the token states.
 fn read_output(outputs: &[Outlet], options: &OnnxOptions) -> Result<Output, String> {
     let (dim, head) = (options.dim, options.head);
+    let pooled = options.dense.as_ref().map_or(dim, |dense| dense.outputs());
     let must_pool = options.is_pooling_named && head == Head::Vector;
     let mut candidates: Vec<Output> = outputs
         .iter()
-        .filter_map(|output| classify(output, dim))
+        .filter_map(|output| classify(output, dim, pooled))
         .filter(|output| head == Head::Vector || output.kind == OutputKind::Pooled)
         .filter(|output| !must_pool || output.kind == OutputKind::TokenStates)
+        // What else is pooled has not been through the layers behind that.
+        .filter(|output| {
+            options.dense.is_none()
+                || output.kind == OutputKind::TokenStates
+                || output.name == FINISHED
+        })
         .collect();
     candidates.sort_by_key(|output| match (output.kind, output.name.as_str()) {
-        (OutputKind::Pooled, "sentence_embedding" | "logits") => 0,
+        (OutputKind::Pooled, FINISHED | "logits") => 0,
         (OutputKind::TokenStates, _) => 1,
         // Some exports also give BERT's own pooler, which is not a sentence embedding.
         (OutputKind::Pooled, _) => 2,
@@ -142,14 +162,14 @@ fn read_output(outputs: &[Outlet], options: &OnnxOptions) -> Result<Output, Stri
             match head {
                 Head::Vector if must_pool =>
                     format!("(batch, sequence, {dim}), which pooling= needs"),
-                Head::Vector => format!("(batch, sequence, {dim}) or (batch, {dim})"),
+                Head::Vector => format!("(batch, sequence, {dim}) or (batch, {pooled})"),
                 Head::Logits => format!("(batch, {dim}), one number for each label of config.json"),
             }
         )
     })
 }
 
-fn classify(output: &Outlet, dim: usize) -> Option<Output> {
+fn classify(output: &Outlet, dim: usize, pooled: usize) -> Option<Output> {
     let ValueType::Tensor { ty, shape, .. } = output.dtype() else {
         return None;
     };
@@ -158,15 +178,15 @@ fn classify(output: &Outlet, dim: usize) -> Option<Output> {
         TensorElementType::Float16 => Numbers::Float16,
         _ => return None,
     };
-    let last = *shape.last()?;
-    if last >= 0 && last as usize != dim {
-        return None;
-    }
-    let kind = match shape.len() {
-        2 => OutputKind::Pooled,
-        3 => OutputKind::TokenStates,
+    let (kind, wanted) = match shape.len() {
+        2 => (OutputKind::Pooled, pooled),
+        3 => (OutputKind::TokenStates, dim),
         _ => return None,
     };
+    let last = *shape.last()?;
+    if last >= 0 && last as usize != wanted {
+        return None;
+    }
     Some(Output {
         name: output.name().to_owned(),
         kind,
@@ -180,7 +200,9 @@ impl Encoder for OnnxEncoder {
     }
 
     fn dim(&self) -> usize {
-        self.dim
+        self.dense
+            .as_ref()
+            .map_or(self.dim, |dense| dense.outputs())
     }
 
     fn encode(&mut self, batch: &TokenBatch, pooled: &mut [f32]) -> Result<(), EncodeError> {
@@ -194,6 +216,7 @@ impl Encoder for OnnxEncoder {
             width: batch.width(),
             source: source.into(),
         };
+        let dim = self.dim();
         let values = input_values(&self.inputs, batch).map_err(fail)?;
         let outputs = self.session.run(values).map_err(fail)?;
         let output = outputs
@@ -202,7 +225,7 @@ impl Encoder for OnnxEncoder {
         let (found, data) = numbers(output, self.output.numbers).map_err(fail)?;
         let expected = match self.output.kind {
             OutputKind::TokenStates => vec![batch.rows(), batch.width(), self.dim],
-            OutputKind::Pooled => vec![batch.rows(), self.dim],
+            OutputKind::Pooled => vec![batch.rows(), dim],
         };
         if found != expected {
             return Err(EncodeError::Shape {
@@ -211,9 +234,14 @@ impl Encoder for OnnxEncoder {
                 expected,
             });
         }
-        match self.output.kind {
-            OutputKind::TokenStates => pool(self.pooling, &data, batch, self.dim, pooled),
-            OutputKind::Pooled => pooled.copy_from_slice(&data),
+        match (self.output.kind, &self.dense) {
+            (OutputKind::TokenStates, None) => pool(self.pooling, &data, batch, self.dim, pooled),
+            (OutputKind::TokenStates, Some(dense)) => {
+                let mut inner = vec![0.0; batch.rows() * self.dim];
+                pool(self.pooling, &data, batch, self.dim, &mut inner);
+                dense.apply(&inner, self.dim, pooled);
+            }
+            (OutputKind::Pooled, _) => pooled.copy_from_slice(&data),
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ The models and the answers are in ``text_models``, with the script that made the
 """
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -11,6 +12,7 @@ import aktis.data
 import aktis.models
 import numpy
 import pytest
+from aktis.models import export_onnx
 
 FOLDER = pathlib.Path(__file__).parent / "text_models"
 REFERENCE = json.loads((FOLDER / "reference.json").read_text())
@@ -148,7 +150,8 @@ def test_rows_that_are_no_texts_are_put_aside():
 def embedded(name, answers, folder=None, **options):
     """Vectors of length 1, and those that are right."""
     texts, numbers = texts_of(name)
-    model = aktis.models.TextEmbedder(folder or FOLDER / name, replicas=2, token_budget=128, **options)
+    options = {"replicas": 2, "token_budget": 128, **options}
+    model = aktis.models.TextEmbedder(folder or FOLDER / name, **options)
     ds = aktis.data.from_items([{"id": i, "text": text} for i, text in enumerate(texts)]).map_batches(model)
     found = [row["embedding"] for row in rows_of(ds)]
     assert [vector is None for vector in found] == [number is None for number in numbers]
@@ -212,9 +215,9 @@ def test_scores_of_a_graph_in_float16_are_nearly_the_same():
     numpy.testing.assert_allclose([row["score"] for row in rows[: len(expected)]], expected, atol=5e-3, rtol=0)
 
 
-def rounded(folder, name, kind):
+def rounded(folder, name, kind, models=FOLDER):
     """The model with weights of 16 bits."""
-    shutil.copytree(FOLDER / name, folder, dirs_exist_ok=True)
+    shutil.copytree(models / name, folder, dirs_exist_ok=True)
     data = (folder / "model.safetensors").read_bytes()
     size = int.from_bytes(data[:8], "little")
     tensors, numbers, written = json.loads(data[8 : 8 + size]), data[8 + size :], b""
@@ -240,6 +243,42 @@ def test_weights_of_16_bits_on_candle(tmp_path, kind, most):
     found = numpy.array([row["score"] for row in rows[: len(expected)]])
     numpy.testing.assert_allclose(found, expected, atol=most, rtol=0)
     assert abs(found - expected).max() > 1e-6, "they are not the weights in float32"
+
+
+def test_graph_in_int8_that_is_exported_gives_nearly_the_same_vectors(tmp_path):
+    """Whatever else is in a batch, which the graph that is quantized as it runs does not."""
+    folder = tmp_path / "model"
+    shutil.copytree(FOLDER / "bert_sentences", folder)
+    pytest.importorskip("safetensors")
+    path = export_onnx.export_onnx(folder, dtype="int8")
+    assert path == folder / "onnx" / "model_int8.onnx"
+    found, expected = embedded("bert_sentences", "mean", folder, onnx_file="onnx/model_int8.onnx", pooling="mean")
+    assert (found * expected).sum(1).min() >= 0.999
+    assert abs(found - expected).max() > 1e-5, "it is not the graph in float32"
+    alone, _ = embedded(
+        "bert_sentences", "mean", folder, onnx_file="onnx/model_int8.onnx", pooling="mean", token_budget=1
+    )
+    assert (found * alone).sum(1).min() >= 0.9999
+
+
+REAL = pathlib.Path(os.environ.get("AKTIS_TEST_MODEL_DIR", "no model"))
+FIXTURE = pathlib.Path(__file__).parents[3] / "inference" / "tests" / "fixtures" / "minilm_reference.json"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs `make model`")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_minilm_in_int8_is_near_the_reference_in_batches(tmp_path, backend):
+    told = json.loads(FIXTURE.read_text())["rows"]
+    folder, options = REAL, {"dtype": "int8"}
+    if backend == "onnx":
+        folder, options = tmp_path / "model", {"onnx_file": "onnx/model_int8.onnx"}
+        shutil.copytree(REAL, folder, ignore=shutil.ignore_patterns("model.onnx"))
+        export_onnx.export_onnx(folder, dtype="int8")
+    model = aktis.models.TextEmbedder(folder, backend=backend, replicas=1, token_budget=2048, **options)
+    ds = aktis.data.from_items([{"id": i, "text": row["text"]} for i, row in enumerate(told)])
+    rows = rows_of(ds.map_batches(model))
+    cosines = [row["embedding"] @ numpy.array(one["embedding"]) for row, one in zip(rows, told, strict=True)]
+    assert min(cosines) >= (0.99 if backend == "onnx" else 0.999)
 
 
 def test_graph_that_is_named_and_is_not_there_is_told():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .text_model import Backend, TextModel
+from .text_model import Backend, Dtype, TextModel
 
 
 class Reranker(TextModel):
@@ -21,12 +21,13 @@ class Reranker(TextModel):
 
     Args:
         model_dir: Folder with ``config.json``, ``tokenizer.json`` and ``model.onnx``, whose output ``logits`` has shape (pairs, 1); or
-            ``model.safetensors`` of a BERT, RoBERTa, MPNet or ModernBERT with its classification head.
+            ``model.safetensors`` of a BERT, RoBERTa, MPNet, ModernBERT or decoder with its classification head.
         query_column: The column with the queries.
         text_column: The column with the texts.
         output_column: The column that is added.
         backend: As for :class:`aktis.models.TextEmbedder`, as are the others.
         onnx_file: The graph, a path from the folder; by default ``model.onnx`` or ``onnx/model.onnx``.
+        dtype: ``"int8"`` keeps the weights of ``model.safetensors`` as whole numbers of 8 bits.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         max_tokens: Longer pairs are cut to this many tokens; by default what the model folder says.
         token_budget: Most tokens of one model batch, padding included.
@@ -54,6 +55,7 @@ class Reranker(TextModel):
         output_column: str = "score",
         backend: Backend = "auto",
         onnx_file: str | None = None,
+        dtype: Dtype | None = None,
         device: str = "auto",
         max_tokens: int | None = None,
         token_budget: int | None = None,
@@ -69,6 +71,7 @@ class Reranker(TextModel):
             model_dir,
             backend=backend,
             onnx_file=onnx_file,
+            dtype=dtype,
             device=device,
             max_tokens=max_tokens,
             token_budget=token_budget,

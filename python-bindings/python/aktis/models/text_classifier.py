@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from .text_model import Backend, TextModel
+from .text_model import Backend, Dtype, TextModel
 
 
 class TextClassifier(TextModel):
@@ -22,13 +22,14 @@ class TextClassifier(TextModel):
 
     Args:
         model_dir: Folder with ``config.json``, ``tokenizer.json`` and ``model.onnx``, whose output ``logits`` has shape (texts, labels); or
-            ``model.safetensors`` of a BERT, RoBERTa, MPNet or ModernBERT with its classification head.
+            ``model.safetensors`` of a BERT, RoBERTa, MPNet, ModernBERT or decoder with its classification head.
         column: The column with the texts.
         label_column: The column of labels that is added.
         score_column: The column of scores that is added.
         top_k: How many labels each text gets; ``None``: all.
         backend: As for :class:`aktis.models.TextEmbedder`, as are the others.
         onnx_file: The graph, a path from the folder; by default ``model.onnx`` or ``onnx/model.onnx``.
+        dtype: ``"int8"`` keeps the weights of ``model.safetensors`` as whole numbers of 8 bits.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         max_tokens: Longer texts are cut to this many tokens; by default what the model folder says.
         token_budget: Most tokens of one model batch, padding included.
@@ -57,6 +58,7 @@ class TextClassifier(TextModel):
         top_k: int | None = 1,
         backend: Backend = "auto",
         onnx_file: str | None = None,
+        dtype: Dtype | None = None,
         device: str = "auto",
         max_tokens: int | None = None,
         token_budget: int | None = None,
@@ -74,6 +76,7 @@ class TextClassifier(TextModel):
             model_dir,
             backend=backend,
             onnx_file=onnx_file,
+            dtype=dtype,
             device=device,
             max_tokens=max_tokens,
             token_budget=token_budget,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
-from .text_model import Backend, TextModel
+from .text_model import Backend, Dtype, TextModel
 
 Pooling = Literal["mean", "cls", "last"]
 
@@ -29,9 +29,11 @@ class TextEmbedder(TextModel):
         column: The column with the texts.
         output_column: The column that is added.
         backend: ``"onnx"`` runs ``model.onnx`` on ONNX Runtime (``pip install onnxruntime``), ``"candle"`` runs
-            ``model.safetensors`` of a BERT, RoBERTa, MPNet or ModernBERT with a part of Aktis that ``make candle`` builds, ``"auto"`` takes the first if
-            both its parts are there.
+            ``model.safetensors`` (of a BERT, RoBERTa, MPNet or ModernBERT, or of a decoder: Llama, Mistral, Qwen2, Qwen3, Gemma3) with a part of Aktis that
+            ``make candle`` builds, ``"auto"`` takes the first if both its parts are there.
         onnx_file: The graph, a path from the folder, such as ``"onnx/model_quantized.onnx"``; by default ``model.onnx`` or ``onnx/model.onnx``.
+        dtype: ``"int8"`` keeps the weights of ``model.safetensors`` as whole numbers of 8 bits, in a quarter of the memory, on candle; by default they are
+            ``"float32"``, whatever the file has.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         max_tokens: Longer texts are cut to this many tokens; by default what the model folder says.
         token_budget: Most tokens of one model batch, padding included; by default 512 on a CPU and 32768 on a GPU. A batch that finds
@@ -44,10 +46,12 @@ class TextEmbedder(TextModel):
             default as ``1_Pooling/config.json`` of the folder says, or else their mean. A graph that pools by itself is taken as it is, unless one
             names it.
         dimensions: Numbers of a vector that are kept, from its beginning, before it is scaled: for models that were trained for that (Matryoshka).
-        prompt: What is put before each text, such as ``"query: "``.
+        prompt: What is put before each text, such as ``"query: "``. By default what the folder has as its default prompt, if any
+            (``config_sentence_transformers.json``); ``""`` for nothing.
+        prompt_name: The name of a prompt that the folder has, such as ``"query"``.
 
     Raises:
-        ValueError: there is no such backend or pooling, or ``output_column`` is ``column``. What the model folder lacks is named when the
+        ValueError: there is no such backend, dtype or pooling, ``output_column`` is ``column``, or there are two prompts. What the model folder lacks is named when the
             dataset is made.
 
     Example:
@@ -69,6 +73,7 @@ class TextEmbedder(TextModel):
         output_column: str = "embedding",
         backend: Backend = "auto",
         onnx_file: str | None = None,
+        dtype: Dtype | None = None,
         device: str = "auto",
         max_tokens: int | None = None,
         token_budget: int | None = None,
@@ -79,7 +84,10 @@ class TextEmbedder(TextModel):
         pooling: Pooling | None = None,
         dimensions: int | None = None,
         prompt: str | None = None,
+        prompt_name: str | None = None,
     ) -> None:
+        if prompt is not None and prompt_name is not None:
+            raise ValueError("prompt= is a text and prompt_name= the name of one that the folder has: give one of them")
         if pooling not in (None, "mean", "cls", "last"):
             raise ValueError(f"pooling must be 'mean', 'cls' or 'last', not {pooling!r}")
         if output_column == column:
@@ -90,6 +98,7 @@ class TextEmbedder(TextModel):
             model_dir,
             backend=backend,
             onnx_file=onnx_file,
+            dtype=dtype,
             device=device,
             max_tokens=max_tokens,
             token_budget=token_budget,
@@ -103,6 +112,7 @@ class TextEmbedder(TextModel):
         self.pooling = pooling
         self.dimensions = dimensions
         self.prompt = prompt
+        self.prompt_name = prompt_name
 
     def config(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
         own = {
@@ -110,6 +120,7 @@ class TextEmbedder(TextModel):
             "pooling": self.pooling,
             "dimensions": self.dimensions,
             "prompt": self.prompt,
+            "prompt_name": self.prompt_name,
         }
         return super().config(replicas=replicas, sharing=sharing) | own
 

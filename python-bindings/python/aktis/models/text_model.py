@@ -11,6 +11,7 @@ from .native_model import NativeModel
 from .onnxruntime_path import find_onnxruntime
 
 Backend = Literal["auto", "onnx", "candle"]
+Dtype = Literal["float32", "int8"]
 
 
 class TextModel(NativeModel):
@@ -22,6 +23,7 @@ class TextModel(NativeModel):
         *,
         backend: Backend = "auto",
         onnx_file: str | None = None,
+        dtype: Dtype | None = None,
         device: str = "auto",
         max_tokens: int | None = None,
         token_budget: int | None = None,
@@ -33,10 +35,18 @@ class TextModel(NativeModel):
             raise ValueError(f"backend must be 'auto', 'onnx' or 'candle', not {backend!r}")
         if onnx_file is not None and backend == "candle":
             raise ValueError(f"onnx_file={onnx_file!r} is for backend='onnx', and candle runs model.safetensors")
+        if dtype not in (None, "float32", "int8"):
+            raise ValueError(f"dtype must be 'float32' or 'int8', not {dtype!r}")
+        if dtype is not None and (backend == "onnx" or onnx_file is not None):
+            raise ValueError(
+                f"dtype={dtype!r} is for backend='candle', which runs model.safetensors; a graph has the numbers that it was written with: name "
+                "another by onnx_file="
+            )
         super().__init__(device=device, intra_threads=intra_threads, replicas=replicas)
         self.model_dir = Path(model_dir)
         self.backend = backend
         self.onnx_file = onnx_file
+        self.dtype = dtype
         self.max_tokens = max_tokens
         self.token_budget = token_budget
         self.window_rows = window_rows
@@ -63,6 +73,7 @@ class TextModel(NativeModel):
             "model_dir": str(self.model_dir.absolute()),
             "backend": self.backend,
             "onnx_file": self.onnx_file,
+            "dtype": self.dtype,
             "max_tokens": self.max_tokens,
             "token_budget": self.token_budget,
             "onnxruntime_path": str(library) if library is not None else None,

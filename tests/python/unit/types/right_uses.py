@@ -215,7 +215,7 @@ def datasets() -> None:
     ds.map_batches(in_parts, batch_size="auto")
     ds.map_batches(lambda batch: {"y": batch["x"] * 2}, batch_format="numpy", compute="tasks")
     ds.map_batches(lambda table: table, batch_format="pyarrow")
-    ds.map_batches(aktis.models.TextEmbedder("folder"), concurrency=2)
+    ds.map_batches(aktis.models.TextEmbedder("folder", dtype="int8", prompt_name="query"), concurrency=2)
     ds.map_batches(aktis.models.TextClassifier("folder", top_k=None), concurrency=2)
     ds.map_batches(aktis.models.Reranker("folder", query_column="q"), concurrency=2)
     ds.map_batches(aktis.models.ImageEmbedder("folder", pooling="mean", batch_size="auto"), concurrency=2)
