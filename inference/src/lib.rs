@@ -58,7 +58,7 @@ pub use crate::config::{Backend, Device, Dtype, Head, Pooling, TextEmbedderConfi
 pub use crate::embedder::TextEmbedder;
 pub use crate::embedding_array::embedding_type;
 pub use crate::error::{EmbedError, LoadError, explain};
-pub use crate::image_embedder::ImageEmbedderSpec;
+pub use crate::image_embedder::{ImageDecoder, ImageEmbedderSpec, NotDecoded};
 pub use crate::memory::says_out_of_memory;
 pub use crate::onnx_model::{OnnxModel, OnnxModelSpec, PendingRun, RunError};
 pub use crate::spec::{ModelSpec, TextEmbedderSpec};

@@ -32,6 +32,9 @@ pub trait UdfHost: Send + Sync {
         folder: &str,
         stem: &str,
     ) -> Result<Box<dyn RowsWriter>, TaskFailure>;
+
+    /// Decodes images that lie as they lie in files in a batch of one column: a batch of their pixels.
+    fn decode_images(&self, images: &RecordBatch) -> Result<RecordBatch, TaskFailure>;
 }
 
 /// A format of files that another language writes. Dropped without [`finish`](Self::finish), it removes what it has written.
@@ -162,6 +165,11 @@ pub(crate) fn load(
 /// Makes a store of files ready on this process's host.
 pub(crate) fn open_files(definition: &Bytes) -> Result<Arc<dyn RemoteFiles>, TaskFailure> {
     host()?.open_files(definition)
+}
+
+/// Decodes images on this process's host; see [`UdfHost::decode_images`].
+pub(crate) fn decode_images(images: &RecordBatch) -> Result<RecordBatch, TaskFailure> {
+    host()?.decode_images(images)
 }
 
 /// Makes a format of files ready on this process's host; see [`UdfHost::open_writer`].

@@ -149,6 +149,13 @@ impl UdfHost for TestHost {
             ids: Vec::new(),
         }))
     }
+
+    fn decode_images(&self, _images: &RecordBatch) -> Result<RecordBatch, TaskFailure> {
+        Err(TaskFailure::new(
+            ErrorCode::Internal,
+            "no test decodes images",
+        ))
+    }
 }
 
 fn near(name: &str) -> &str {

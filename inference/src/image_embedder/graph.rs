@@ -11,7 +11,7 @@ use super::processor::{Processor, Size};
 use super::resample::CHANNELS;
 use crate::config::Pooling;
 use crate::error::{LoadError, list};
-use crate::model_folder::{Fields, named_graph, parse_fields, read_json};
+use crate::model_folder::{named_graph, read_config};
 use crate::onnx_model::OnnxPlan;
 use crate::onnx_model::element::Element;
 use crate::onnx_model::file::{Axis, Interface, Port, PortKind};
@@ -95,9 +95,7 @@ fn config_of(folder: &Path) -> Result<ImageConfig, LoadError> {
     if !path.is_file() {
         return Ok(ImageConfig::default());
     }
-    let mut fields: Fields = read_json(&path)?;
-    fields.retain(|_, value| !value.is_null());
-    parse_fields(&path, &fields)
+    read_config(&path)
 }
 
 fn graph_of(folder: &Path) -> Result<PathBuf, LoadError> {

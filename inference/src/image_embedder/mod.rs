@@ -5,12 +5,14 @@
 //!        └──start──► OnnxModel, each thread of which does all of it:
 //!
 //!  column of images ─► pixels ─► processor ─► resample ─► Replica ─► a vector for each row, of length 1 if that is wanted
+//!                        └── of encoded ones by way of ImageDecoder
 //! ```
 
 mod graph;
 mod pixels;
 mod processor;
 mod resample;
+mod settings;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use self::graph::{ImagePlan, PIXELS};
 use crate::config::{Device, Pooling};
-use crate::core::pooling::normalize;
+use crate::core::pooling::{normalize, pool_one};
 use crate::embedding_array::embedding_type;
 use crate::error::LoadError;
 use crate::onnx_model::feed::read;
@@ -87,8 +89,8 @@ impl ImageEmbedderSpec {
         Ok((plan.dim, plan.graph.fixed_rows))
     }
 
-    /// Loads the model and starts the threads. What they give for a batch is the column of vectors.
-    pub fn start(self) -> Result<OnnxModel, LoadError> {
+    /// Loads the model and starts the threads, which decode images by `decoder`. What they give for a batch is the column of vectors.
+    pub fn start(self, decoder: Option<ImageDecoder>) -> Result<OnnxModel, LoadError> {
         let plan = ImagePlan::read(&self)?;
         let model = OnnxModelSpec {
             batch_size: self.batch_size,
@@ -100,7 +102,11 @@ impl ImageEmbedderSpec {
             ..OnnxModelSpec::new(&plan.graph.graph)
         };
         let graph = plan.graph.clone();
-        let calls = Arc::new(Calls { spec: self, plan });
+        let calls = Arc::new(Calls {
+            spec: self,
+            plan,
+            decoder,
+        });
         model.start_with(graph, |mut replica| {
             let calls = Arc::clone(&calls);
             Box::new(move |batch| calls.run(&mut replica, batch))
@@ -108,17 +114,35 @@ impl ImageEmbedderSpec {
     }
 }
 
+/// Decodes images that lie in the only column of a batch as they lie in files: what comes out is a batch of their pixels.
+pub type ImageDecoder = Arc<dyn Fn(&RecordBatch) -> Result<RecordBatch, NotDecoded> + Send + Sync>;
+
+/// Why images were not decoded.
+#[derive(Debug)]
+pub struct NotDecoded {
+    /// For people.
+    pub message: String,
+    /// Whether those of other rows may be.
+    pub is_of_rows: bool,
+}
+
 /// What all threads of a model do.
 struct Calls {
     spec: ImageEmbedderSpec,
     plan: ImagePlan,
+    decoder: Option<ImageDecoder>,
 }
 
 impl Calls {
     fn run(&self, replica: &mut Replica, batch: &RecordBatch) -> Result<RecordBatch, RunError> {
-        let Self { spec, plan } = self;
+        let Self {
+            spec,
+            plan,
+            decoder,
+        } = self;
+        let batch = pixels::decoded(batch, &spec.column, decoder.as_ref())?;
         let input = (PIXELS, &plan.element);
-        let pixels = pixels::prepared(batch, &spec.column, &plan.processor, input)?;
+        let pixels = pixels::prepared(&batch, &spec.column, &plan.processor, input)?;
         let answers = replica.run(&pixels)?;
         let vectors = self.vectors(&answers)?;
         let kind = embedding_type(plan.dim);
@@ -154,8 +178,11 @@ impl Calls {
             if array.is_null(row) {
                 vectors.resize(vectors.len() + dim, 0.0);
             } else if shape.last() == Some(&dim) && !shape.contains(&0) {
-                let parts = &numbers[states.range(row)];
-                vectors.extend(pooled(parts, pooling, dim));
+                let first = vectors.len();
+                vectors.resize(first + dim, 0.0);
+                // A vector itself is the first of its parts.
+                let pooling = pooling.unwrap_or(Pooling::Cls);
+                pool_one(pooling, &numbers[states.range(row)], &mut vectors[first..]);
             } else {
                 return Err(wrong(shape.to_vec()));
             }
@@ -170,24 +197,5 @@ impl Calls {
 fn assembling(source: arrow::error::ArrowError) -> RunError {
     RunError::Assemble {
         source: Arc::new(source),
-    }
-}
-
-/// One vector of those of all parts; of a vector itself.
-fn pooled(parts: &[f32], pooling: Option<Pooling>, dim: usize) -> Vec<f32> {
-    match pooling {
-        None | Some(Pooling::Cls) => parts[..dim].to_vec(),
-        Some(Pooling::Last) => parts[parts.len() - dim..].to_vec(),
-        Some(Pooling::Mean) => {
-            let mut mean = vec![0.0; dim];
-            for part in parts.chunks_exact(dim) {
-                mean.iter_mut()
-                    .zip(part)
-                    .for_each(|(sum, value)| *sum += value);
-            }
-            let count = (parts.len() / dim) as f32;
-            mean.iter_mut().for_each(|value| *value /= count);
-            mean
-        }
     }
 }

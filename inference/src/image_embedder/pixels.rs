@@ -7,6 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema, UInt8Type};
 use arrow::error::ArrowError;
 
+use super::ImageDecoder;
 use super::processor::Processor;
 use super::resample::{CHANNELS, RgbImage};
 use crate::onnx_model::RunError;
@@ -14,6 +15,40 @@ use crate::onnx_model::feed::{Found, name_of, read, shape_text};
 use crate::tensor_type::{TensorType, item};
 
 const WHITE: f64 = 255.0;
+
+/// The batch, whose column `images` has pixels if it had images as they lie in files.
+pub(super) fn decoded(
+    batch: &RecordBatch,
+    images: &str,
+    decoder: Option<&ImageDecoder>,
+) -> Result<RecordBatch, RunError> {
+    let encoded = batch.schema_ref().index_of(images).ok();
+    let encoded = encoded.filter(|&index| is_encoded(batch.column(index).data_type()));
+    let (Some(index), Some(decoder)) = (encoded, decoder) else {
+        return Ok(batch.clone());
+    };
+    let column = batch
+        .project(&[index])
+        .map_err(|source| RunError::Assemble {
+            source: Arc::new(source),
+        })?;
+    decoder(&column).map_err(|error| RunError::Decode {
+        column: images.to_owned(),
+        message: error.message,
+        is_of_rows: error.is_of_rows,
+    })
+}
+
+/// Bytes, or a struct that has them, as Hugging Face's `datasets` has images.
+fn is_encoded(kind: &DataType) -> bool {
+    match kind {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
+        DataType::Struct(fields) => fields
+            .iter()
+            .any(|field| field.name() == "bytes" && is_encoded(field.data_type())),
+        _ => false,
+    }
+}
 
 /// The column `images` of `batch` as the column `name`: prepared pixels of the type `element`. A row without an image has none.
 pub(super) fn prepared(
@@ -39,11 +74,11 @@ pub(super) fn prepared(
     })?;
     let (field, array) = (batch.schema_ref().field(index), batch.column(index));
     let found = read(field, array).map_err(|found| {
-        let is_encoded = matches!(
-            array.data_type(),
-            DataType::Binary | DataType::LargeBinary | DataType::BinaryView
-        );
-        unfit(found, if is_encoded { ENCODED } else { "" })
+        let fix = match is_encoded(array.data_type()) {
+            true => "; nothing decodes images here",
+            false => "",
+        };
+        unfit(found, fix)
     })?;
     if *found.values.data_type() != DataType::UInt8 {
         let kind = format!("tensors of {}", name_of(found.values.data_type()));
@@ -72,8 +107,6 @@ pub(super) fn prepared(
         source: Arc::new(source),
     })
 }
-
-const ENCODED: &str = "; aktis.data.read_images() decodes files, and a function of yours that calls Pillow what lies in a column";
 
 fn in_32_bits(size: usize) -> i32 {
     i32::try_from(size).unwrap_or(i32::MAX)

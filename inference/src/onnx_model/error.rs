@@ -48,6 +48,16 @@ pub enum RunError {
         /// What to do.
         fix: &'static str,
     },
+    /// Images of a column could not be decoded.
+    #[error("decode the images of the column `{column}`: {message}")]
+    Decode {
+        /// The column.
+        column: String,
+        /// Why.
+        message: String,
+        /// Whether those of other rows may be.
+        is_of_rows: bool,
+    },
     /// ONNX Runtime failed.
     #[error("run the graph on {rows} rows{}", shapes_text(.shapes))]
     Run {
@@ -94,6 +104,7 @@ impl RunError {
     pub fn is_of_rows(&self) -> bool {
         match self {
             Self::ColumnMissing { .. } | Self::Unfit { .. } | Self::Images { .. } => true,
+            Self::Decode { is_of_rows, .. } => *is_of_rows,
             Self::Run { source, .. } => {
                 let said = source.to_string();
                 let is_broken = ["CUDA failure", "CUDA error", "CUBLAS", "CUDNN"]

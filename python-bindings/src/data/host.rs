@@ -4,12 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aktis_common::error::ErrorCode;
 use aktis_data::operators::udf::{BatchFunction, FailedRow, FunctionCounts, RowsWriter, UdfHost};
 use aktis_data::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use pyo3::call::PyCallArgs;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
@@ -92,6 +94,24 @@ impl UdfHost for PythonHost {
             open()
                 .map(|writer| Box::new(writer) as Box<dyn RowsWriter>)
                 .map_err(|error| described(py, &error, "aktis.data.open_writer"))
+        })
+    }
+
+    fn decode_images(&self, images: &RecordBatch) -> Result<RecordBatch, TaskFailure> {
+        attached(|py| {
+            let decode = || -> PyResult<RecordBatch> {
+                let module = py.import("aktis.data._formats.encoded_images")?;
+                let images = batch_to_py(py, images)?;
+                batch_from_py(&module.call_method1("decoded", (images,))?)
+            };
+            decode().map_err(|error| {
+                // What else goes wrong is not the fault of rows: Pillow is missing, say.
+                let code = match error.is_instance_of::<PyValueError>(py) {
+                    true => ErrorCode::InvalidArgument,
+                    false => ErrorCode::Internal,
+                };
+                TaskFailure::new(code, error.value(py).to_string())
+            })
         })
     }
 }

@@ -3,6 +3,8 @@
 The models, the images and the answers are in ``image_models``, with the script that made them.
 """
 
+import importlib.util
+import io
 import json
 import pathlib
 import shutil
@@ -148,10 +150,6 @@ def test_rows_that_are_no_images_are_put_aside():
 
 def test_columns_that_are_no_images_are_told():
     for value, said in [
-        (
-            b"\x89PNG",
-            "it has the type binary, and uint8 tensors of height, width and channels are needed; .*read_images",
-        ),
         (numpy.ones((4, 4, 3), "float32"), "it has tensors of float32, .*; make them whole numbers from 0 to 255"),
         ("a.png", "it has the type string"),
     ]:
@@ -197,3 +195,99 @@ def test_image_files_become_vectors(tmp_path):
     rows = aktis.data.read_images(str(tmp_path), mode="RGB").map_batches(embedder("clip")).take_all()
     expected = REFERENCE["clip/image_embeds/0"]
     numpy.testing.assert_allclose(rows[0]["embedding"], expected / numpy.linalg.norm(expected), atol=1e-4)
+
+
+def saved(number, image_format="PNG", **options):
+    """The image as it lies in a file."""
+    image = pytest.importorskip("PIL.Image")
+    pixels = IMAGES[number]
+    file = io.BytesIO()
+    image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, image_format, **options)
+    return file.getvalue()
+
+
+def test_encoded_images_are_decoded(tmp_path):
+    """As bytes, as structs of bytes and a path, and as a path where there are no bytes."""
+    rows = [*DEEP, None, *DEEP[::-1]]
+    files = [None if number is None else saved(number) for number in rows]
+    (tmp_path / "a.png").write_bytes(saved(DEEP[0]))
+    structs = [None if data is None else {"bytes": data, "path": None} for data in files]
+    structs[0] = {"bytes": None, "path": str(tmp_path / "a.png")}
+    structs[1] = {"bytes": None, "path": None}
+    for images, missing in [(files, [len(DEEP)]), (structs, [1, len(DEEP)])]:
+        ds = aktis.data.from_items([{"id": i, "image": image} for i, image in enumerate(images)])
+        ds = ds.map_batches(embedder("clip"))
+        found = sorted(ds.take_all(), key=lambda row: row["id"])
+        assert [row["id"] for row in found if row["embedding"] is None] == missing
+        for row, number in zip(found, rows, strict=True):
+            if row["embedding"] is not None:
+                expected = REFERENCE[f"clip/image_embeds/{number}"]
+                numpy.testing.assert_allclose(row["embedding"], expected / numpy.linalg.norm(expected), atol=1e-4)
+            assert row["image"] == images[row["id"]], "it passes by"
+
+
+def test_encoded_images_of_all_modes_are_seen_as_people_see_them():
+    image = pytest.importorskip("PIL.Image")
+    seen = image.fromarray(IMAGES[0])
+    turned = image.Exif()
+    turned[274] = 6
+    paletted = seen.convert("P", palette=image.Palette.ADAPTIVE)
+    lies = [
+        ("PNG", paletted, {}),
+        ("PNG", seen.convert("RGBA"), {}),
+        ("PNG", seen.rotate(90, expand=True), {"exif": turned}),
+        ("TIFF", seen.convert("CMYK"), {}),
+    ]
+    items = []
+    for number, (image_format, picture, options) in enumerate(lies):
+        file = io.BytesIO()
+        picture.save(file, image_format, **options)
+        items.append({"id": number, "image": file.getvalue()})
+    expected = REFERENCE["clip/image_embeds/0"] / numpy.linalg.norm(REFERENCE["clip/image_embeds/0"])
+    rows = aktis.data.from_items(items).map_batches(embedder("clip")).take_all()
+    vectors = {row["id"]: row["embedding"] for row in rows}
+    # A palette has fewer colors.
+    decoded = aktis.data.from_items([{"image": numpy.array(paletted.convert("RGB"))}])
+    numpy.testing.assert_allclose(
+        vectors[0], decoded.map_batches(embedder("clip")).take_all()[0]["embedding"], atol=1e-6
+    )
+    for number in (1, 2, 3):
+        numpy.testing.assert_allclose(vectors[number], expected, atol=1e-4, err_msg=lies[number][0])
+
+
+def test_broken_images_are_bad_rows_with_their_positions():
+    good = saved(COLORED[0])
+    images = [good, good[: len(good) // 2], good, b"no image", b"", None]
+    items = [{"id": i, "image": image} for i, image in enumerate(images)]
+    ds = aktis.data.from_items(items).map_batches(embedder("clip", batch_size=8), on_error="dead_letter")
+    assert sorted(row["id"] for row in ds.take_all()) == [0, 2, 5]
+    dead = {row["row"]["id"]: row["message"] for row in ds.dead_letters().take_all()}
+    assert set(dead) == {1, 3, 4}
+    for message in dead.values():
+        assert (
+            "decode the images of the column `image`: row 0 of the batch is broken, or no image that Pillow reads"
+            in message
+        )
+    with pytest.raises(Exception, match="row 1 of the batch is broken"):
+        aktis.data.from_items(items[:2]).map_batches(embedder("clip")).take_all()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("PIL") is not None, reason="Pillow is installed")
+def test_without_pillow_the_job_ends_and_says_what_to_install():
+    ds = aktis.data.from_items([{"image": b"x"}]).map_batches(embedder("clip"), on_error="skip")
+    with pytest.raises(Exception, match="ImageEmbedder: .*pip install pillow"):
+        ds.take_all()
+
+
+def test_fields_of_configurations_have_the_names_of_their_families(tmp_path):
+    """The length of vectors stands in config.json alone, under another name."""
+    folder = changed(tmp_path, "pixels")
+    (folder / "config.json").write_text(json.dumps({"d_model": 192, "hidden_size": None}))
+    onnx_files.write(
+        folder / "model.onnx",
+        [node("Flatten", ["x"], ["y"])],
+        [port("x", "float32", ["N", 3, 8, 8])],
+        [port("y", "float32", ["N", "width"])],
+    )
+    row = aktis.data.from_items([{"image": IMAGES[0]}]).map_batches(embedder(folder, output="y")).take_all()[0]
+    assert len(row["embedding"]) == 192

@@ -1,12 +1,16 @@
 //! The image embedder.
 
+use std::sync::Arc;
+
 use aktis_common::error::ErrorCode;
-use aktis_inference::{ImageEmbedderSpec, OnnxModel};
+use aktis_inference::{ImageDecoder, ImageEmbedderSpec, NotDecoded, OnnxModel};
 use aktis_worker::TaskFailure;
 
 use super::onnx::{Onnx, rows_of};
 use super::{ModelStep, failure, named};
 use crate::error::PlanError;
+use crate::operators::failing::is_of_rows;
+use crate::operators::udf;
 use crate::plan::{Batching, embedding_field};
 
 const NAME: &str = "ImageEmbedder";
@@ -30,8 +34,14 @@ pub(super) fn step(spec: &ImageEmbedderSpec) -> Result<ModelStep, PlanError> {
 }
 
 pub(super) fn load(spec: ImageEmbedderSpec) -> Result<Onnx, TaskFailure> {
+    let decoder: ImageDecoder = Arc::new(|images| {
+        udf::decode_images(images).map_err(|failure| NotDecoded {
+            is_of_rows: is_of_rows(&failure),
+            message: failure.message,
+        })
+    });
     let model: OnnxModel = spec
-        .start()
+        .start(Some(decoder))
         .map_err(|error| failure(NAME, ErrorCode::InvalidArgument, &error))?;
     Ok(Onnx::around(NAME, model))
 }

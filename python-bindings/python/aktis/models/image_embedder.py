@@ -20,7 +20,8 @@ class ImageEmbedder(NativeModel):
         images = aktis.data.read_images("photos", mode="RGB")
         images.map_batches(aktis.models.ImageEmbedder("models/clip-vit-base-patch32", column="image"))
 
-    Images are uint8 tensors of height, width and channels, as :func:`aktis.data.read_images` gives them; they need not have one size. Grey ones get three
+    Images are uint8 tensors of height, width and channels, as :func:`aktis.data.read_images` gives them, or encoded ones, which Pillow decodes in the workers (``pip install
+    pillow``): bytes, or structs of ``bytes`` and ``path``, as Hugging Face's ``datasets`` has them. They need not have one size. Grey ones get three
     channels, and what is transparent becomes white. They are resized, cropped, rescaled and normalized as ``preprocessor_config.json`` says, as
     ``transformers`` does it with Pillow. Every input column is kept, and ``output_column`` is added: a fixed-size list of float32, null where
     the image is null.

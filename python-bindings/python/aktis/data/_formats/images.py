@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy
-from PIL import Image  # pyright: ignore[reportMissingImports] - it need not be there
+from PIL import Image, ImageOps  # pyright: ignore[reportMissingImports] - it need not be there
 
 from .reading import Format, Part
 
 #: What Pillow raises for files that are broken or no images: of some formats it is whatever their decoder met.
-_BROKEN = (
+BROKEN = (
     OSError,
     SyntaxError,
     ValueError,
@@ -23,6 +23,23 @@ _BROKEN = (
     OverflowError,
     Image.DecompressionBombError,
 )
+
+
+def why(error: BaseException) -> str:
+    """What Pillow says, without the place of the bytes in memory."""
+    return str(error).partition(" <_io.BytesIO")[0] or type(error).__name__
+
+
+def upright(data: bytes) -> numpy.ndarray[Any, Any]:
+    """Height, width and channels of an image as it is looked at: turned as its camera says, one channel if it is grey, four where something may shine through."""
+    with Image.open(io.BytesIO(data)) as opened:
+        image: Image.Image = ImageOps.exif_transpose(opened)
+        if "A" in image.getbands() or "transparency" in image.info:
+            image = image.convert("RGBA")
+        elif image.mode not in ("L", "RGB"):
+            image = image.convert("RGB")
+        array = numpy.array(image)
+        return array[..., None] if array.ndim == 2 else array
 
 
 class Images(Format):
@@ -41,12 +58,11 @@ class Images(Format):
             data = file.read()
         try:
             array = self._decoded(data)
-        except _BROKEN as error:
+        except BROKEN as error:
             if self._ignores_broken:
                 return
-            why = str(error).partition(" <_io.BytesIO")[0] or type(error).__name__
             raise ValueError(
-                f"read {part.path}: it is broken, or not an image that Pillow reads ({why}); errors='ignore' passes over such files"
+                f"read {part.path}: it is broken, or not an image that Pillow reads ({why(error)}); errors='ignore' passes over such files"
             ) from None
         # What is always of one shape is one array; else each has its own.
         yield {"image": array[None] if self._size and self._mode else [array]}
