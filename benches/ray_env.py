@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 RAY_VERSION = "2.60.0"
-CORE_PACKAGES = (f"ray[data]=={RAY_VERSION}", "pyarrow", "numpy", "pandas", "psutil")
+CORE_PACKAGES = (f"ray[data]=={RAY_VERSION}", "pyarrow", "numpy", "pandas", "psutil", "aiohttp")
 RELATIONAL_PACKAGES = ("duckdb", "datafusion", "tpchgen-cli", "pyarrow", "numpy")
 DAFT_PACKAGES = ("daft==0.7.26", "pyarrow", "numpy")
 MULTIMODAL_PACKAGES = (

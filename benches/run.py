@@ -36,9 +36,9 @@ QUESTIONS = (
 ASKED_FOR = ("builds", "busy_starts", "transfer")
 
 
-def load(question):
-    """The `compare.py` of a question, as a module."""
-    spec = importlib.util.spec_from_file_location(f"{question}_compare", BENCHES / question / "compare.py")
+def load(question, part="compare"):
+    """The `compare.py` of a question, or another part of it, as a module."""
+    spec = importlib.util.spec_from_file_location(f"{question}_{part}", BENCHES / question / f"{part}.py")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

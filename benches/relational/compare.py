@@ -1,118 +1,57 @@
-"""Makes the tables, asks every system alternately, compares the answers and prints times and ratios."""
+"""Runs the jobs that are asked for, all systems alternating, and prints times, memory and ratios."""
 
 import argparse
 import os
-import pathlib
-import subprocess
-import sys
-import tempfile
 
-import jobs
-import ray_env
 import report
+import run
 
-HERE = pathlib.Path(__file__).resolve().parent
-JOB = HERE / "tpch_job.py"
-SYSTEMS = ("datafusion", "duckdb", "aktis")
-#: Its answers are what the others' are compared with.
-REFERENCE = "duckdb"
-TARGET_TIMES_DATAFUSION = 1.3
-LIMIT_S = 1800
-
-
-def python_for(system):
-    return sys.executable if system == "aktis" else ray_env.relational_python()
-
-
-def ensure_tables(scale):
-    """The folder of the tables, made on first use and kept in the cache."""
-    folder = ray_env.cache_folder() / f"tpch-{scale:g}"
-    if not folder.exists():
-        print(f"making the tables in {folder}", file=sys.stderr, flush=True)
-        partial = folder.with_suffix(".partial")
-        generator = pathlib.Path(ray_env.relational_python()).parent / "tpchgen-cli"
-        subprocess.run([generator, "parquet", "-s", f"{scale:g}", "-o", partial], check=True)
-        partial.rename(folder)
-    return folder
+#: Jobs and the part of this folder that has them.
+PARTS = {
+    "tpch": "tpch",
+    "sort": "shapes",
+    "join": "shapes",
+    "groupby": "shapes",
+    "shuffle": "shapes",
+    "nodes": "nodes",
+}
 
 
-def ask(system, tables, answers, options):
-    command = [python_for(system), JOB, system, tables, answers, "--scale", options.scale, "--memory", options.memory]
-    if options.questions:
-        command += ["--questions", options.questions]
-    return jobs.run(command, LIMIT_S)
-
-
-def differences(answers, wanted):
-    """What differs, by question. Runs where there is pyarrow of the rivals, which reads what all have written."""
-    result, _ = jobs.run([ray_env.relational_python(), HERE / "answers.py", answers, wanted], LIMIT_S)
-    return result
-
-
-def measure(systems, tables, options):
-    """Of each system: seconds per question and round, seconds of the whole process, errors, answers that differ."""
-    measured = {
-        system: {"seconds": {}, "process_s": [], "errors": {}, "different": {}, "peak_rss_bytes": []}
-        for system in systems
-    }
-    with tempfile.TemporaryDirectory(dir=ray_env.cache_folder()) as scratch:
-        scratch = pathlib.Path(scratch)
-        for number in range(options.rounds):
-            for system in systems if number % 2 == 0 else reversed(systems):
-                cell = measured[system]
-                try:
-                    result, process_s = ask(system, tables, scratch / system, options)
-                except jobs.JobFailed as failure:
-                    cell["errors"]["job"] = str(failure)
-                    continue
-                for question, seconds in result["seconds"].items():
-                    cell["seconds"].setdefault(question, []).append(seconds)
-                cell["errors"].update(result["errors"])
-                cell["process_s"].append(process_s)
-                cell["peak_rss_bytes"].append(result["peak_rss_bytes"])
-                print(f"  {system:10} {sum(result['seconds'].values()):.2f} s", file=sys.stderr, flush=True)
-        for system in systems:
-            if system != REFERENCE and REFERENCE in systems:
-                measured[system]["different"] = differences(scratch / system, scratch / REFERENCE)
-    return measured
-
-
-def render(measured):
-    questions = sorted({question for cell in measured.values() for question in cell["seconds"]})
-    medians = {
-        system: {question: report.median(seconds) for question, seconds in cell["seconds"].items()}
-        for system, cell in measured.items()
-    }
-    rows = [
-        (question, *(report.number(medians[system].get(question), "s") for system in measured))
-        for question in questions
-    ]
-    # A sum is one of what all have answered.
-    common = [question for question in questions if all(question in medians[system] for system in measured)]
-    sums = {system: sum(medians[system][question] for question in common) for system in measured}
-    rows.append((f"sum of {len(common)}", *(report.number(seconds, "s") for seconds in sums.values())))
-    text = report.table(("question", *measured), rows)
-    if sums.get("aktis") and sums.get("datafusion"):
-        times = sums["aktis"] / sums["datafusion"]
-        text += f"\n{report.judge(times <= TARGET_TIMES_DATAFUSION)}: {times:.2f} times bare DataFusion"
-    for system, cell in measured.items():
-        text += "".join(f"\n{system} {question}: {error}" for question, error in cell["errors"].items())
-        text += "".join(f"\n{system} {question} differs: {how}" for question, how in cell["different"].items())
-    return text
+def parse(argv):
+    parser = argparse.ArgumentParser(prog="run.py relational", description="Queries, and shapes of relational work.")
+    parser.add_argument("--jobs", default="tpch", help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--systems", default="", help="all that can do the job if empty")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--memory", type=int, default=0, help="bytes that each may use; 0: its default, or 1 GiB for shapes"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="of tpch: 1 is about 1 GB of rows")
+    parser.add_argument("--questions", default="", help="of tpch: such as q01,q06; all if empty")
+    parser.add_argument("--gb", type=float, default=10, help="of shapes and nodes: the rows in memory")
+    parser.add_argument("--cpus", type=int, default=os.cpu_count(), help="of shapes: that each may use")
+    parser.add_argument("--limit-s", type=int, default=3600, help="of shapes and nodes: what takes longer is not done")
+    options = parser.parse_args(argv)
+    asked = options.jobs.split(",")
+    unknown = [job for job in asked if job not in PARTS]
+    if unknown:
+        parser.error(f"no job is called {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return asked, options
 
 
 def main(argv):
-    parser = argparse.ArgumentParser(prog="run.py relational", description="The questions of TPC-H, in SQL.")
-    parser.add_argument("--scale", type=float, default=1.0, help="1 is about 1 GB of rows")
-    parser.add_argument("--systems", default=",".join(SYSTEMS))
-    parser.add_argument("--questions", default="", help="such as q01,q06; all if empty")
-    parser.add_argument("--memory", type=int, default=0, help="bytes that each may use; 0: its default")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args(argv)
-    machine = report.machine()
-    tables = ensure_tables(options.scale)
-    measured = measure(tuple(options.systems.split(",")), tables, options)
-    print(render(measured))
-    result = {"machine": machine, "options": vars(options), "systems": measured}
+    asked, options = parse(argv)
+    machine, results, are_reached = report.machine(), {}, []
+    for part in dict.fromkeys(PARTS[job] for job in asked):
+        module = run.load("relational", part)
+        if part == "shapes":
+            options.memory = options.memory or 1 << 30
+            measured = module.measure([job for job in asked if PARTS[job] == part], options)
+        else:
+            measured = module.measure(options)
+        text, is_reached = module.render(measured, options)
+        print(text)
+        results[part] = measured
+        are_reached.append(is_reached)
+    result = {"machine": machine, "options": vars(options), "results": results}
     print(f"\nwritten to {os.path.relpath(report.write('relational', result))}")
-    return 1 if any(cell["errors"] or cell["different"] for cell in measured.values()) else 0
+    return 0 if all(are_reached) else 1
