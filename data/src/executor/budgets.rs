@@ -1,9 +1,12 @@
 //! Sizes in bytes that follow from the options and the store.
 
+use aktis_common::resources::CPU;
+use aktis_common::scheduling::ClusterView;
+
 use super::ExecutionOptions;
 use super::pool::StagePool;
 use super::shares::StoreShare;
-use crate::graph::{EdgeKind, JobPlan, StagePlan};
+use crate::graph::{EdgeKind, JobPlan, SortRoom, StagePlan};
 
 /// The budget where nobody knows the size of the store.
 const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
@@ -83,7 +86,7 @@ impl Sizes {
 /// there is one input.
 fn relational_at_once(job: &JobPlan, stage: usize, all: u64) -> u64 {
     let plan = &job.stages[stage];
-    if !plan.is_relational() {
+    if !plan.holds_rows() {
         return 0;
     }
     let mut edges = job.edges_to(stage).peekable();
@@ -92,6 +95,19 @@ fn relational_at_once(job: &JobPlan, stage: usize, all: u64) -> u64 {
         Some(_) => edges.all(|edge| edge.kind == EdgeKind::GATHER),
     };
     if is_one { 1 } else { all }
+}
+
+/// Fewer bytes than these are sorted by one worker, which has done it before others have begun.
+const ALONE_BYTES: u64 = 32 << 20;
+
+/// What a sort may use in a cluster of several nodes.
+pub(super) fn sort_room(budget_bytes: u64, view: &ClusterView) -> SortRoom {
+    let processors = view.nodes().iter().map(|node| node.resources.total());
+    let processors: i64 = processors.map(|total| total.get(CPU).whole()).sum();
+    SortRoom {
+        workers: usize::try_from(processors).unwrap_or(0).max(1),
+        alone_bytes: (budget_bytes / RELATIONAL_PART).min(ALONE_BYTES),
+    }
 }
 
 /// What one more execution may hold of the store, beside those that there are.

@@ -17,6 +17,8 @@ mod outputs;
 pub mod pool;
 mod prepare;
 mod progress;
+#[cfg(test)]
+mod range_tests;
 mod reports;
 mod shares;
 mod sizes;

@@ -2,7 +2,7 @@
 
 use datafusion_common::DataFusionError;
 
-use super::budgets::{RELATIONAL_PART, Sizes, budget_bytes, share_of_store};
+use super::budgets::{RELATIONAL_PART, Sizes, budget_bytes, share_of_store, sort_room};
 use super::launch::{Launch, launch};
 use super::outputs::{BegunOutput, JobOutputs};
 use super::progress::Progress;
@@ -20,6 +20,7 @@ use crate::graph::{
     plan_outputs,
 };
 use crate::ledger::{FolderOutput, OutputPlan, SaveMode};
+use crate::operators::partition::WINDOW_BLOCKS;
 use crate::plan::OnError;
 use crate::sinks::LettersFormat;
 
@@ -56,6 +57,11 @@ pub(super) fn start(
             }
             _ => job.grouped(room),
         };
+    }
+    // One node has one memory, whoever sorts: there a worker that has all of it reads and writes each row less often.
+    if view.nodes().len() > 1 {
+        let room = sort_room(budget_bytes(options, pool.as_ref()), &view);
+        job = job.sorted_by_ranges(room);
     }
     let (job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
@@ -154,9 +160,11 @@ fn letters_output(
 /// What the executor must know of a stage.
 fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) -> StageSetup {
     let bundle_rows = stage.batch_rows.unwrap_or(0).max(stage.window_rows) as u64;
+    let cuts_ranges = stage.cuts_ranges();
     StageSetup {
         name: stage.name(),
-        bundle_rows,
+        // Blocks of ranges are as large as the blocks allow that they are cut from, so these are as many as a worker cuts at once.
+        bundle_rows: if cuts_ranges { u64::MAX } else { bundle_rows },
         // Where nobody says how many rows a call gets, it gets a share of the input.
         long_rows: if stage.overlaps && stage.batch_rows.is_some() {
             bundle_rows.saturating_mul(LONG_INPUT)
@@ -164,7 +172,9 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
             0
         },
         long_bytes: block_bytes,
-        enough_bytes: if stage.is_sized() {
+        enough_bytes: if cuts_ranges {
+            WINDOW_BLOCKS * block_bytes
+        } else if stage.is_sized() {
             BLOCKS_PER_INPUT * block_bytes
         } else {
             0

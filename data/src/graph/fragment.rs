@@ -16,6 +16,10 @@ pub enum Fragment {
     Sort(Sort),
     /// Of every run of rows keeps the first ones of an order, if it says how many: what a sort after it needs to see.
     First(Sort),
+    /// Of some rows of an input tells the keys, and for how many bytes each of them stands.
+    Sample(Vec<RangeKey>),
+    /// Of such keys chooses those that rows are told apart by, so that there are about as many bytes between any two.
+    Bounds(Bounds),
     /// Puts the rows of an input in an order by chance, the same with the same seed.
     Shuffle(u64),
     /// Makes one row of all rows with the same keys.
@@ -39,6 +43,17 @@ pub struct Sort {
     pub keys: Vec<RangeKey>,
     /// More rows than these are not wanted; `None`: all are.
     pub limit: Option<u64>,
+}
+
+/// Where sorted rows are cut.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Bounds {
+    /// The columns, the most important first.
+    pub keys: Vec<RangeKey>,
+    /// Ranges that there should be, if none of them becomes tiny by that: so many workers can sort at once.
+    pub least: u32,
+    /// More ranges than these there are not.
+    pub most: u32,
 }
 
 /// One row for all rows with the same keys; one for all rows where there are no keys.
@@ -109,6 +124,8 @@ impl Fragment {
             Self::Sort(Sort { limit: None, .. }) => "Sort",
             Self::Sort(_) => "TopK",
             Self::First(_) => "TopK(partial)",
+            Self::Sample(_) => "Sort(sample)",
+            Self::Bounds(_) => "Sort(bounds)",
             Self::Shuffle(_) => "Shuffle",
             Self::Aggregate(Aggregate { phase, .. }) | Self::Fold(Fold { phase, .. }) => {
                 match phase {
@@ -130,6 +147,11 @@ impl Fragment {
             Self::Fold(work) => work.phase == AggregatePhase::Final && work.keys.is_empty(),
             _ => false,
         }
+    }
+
+    /// Whether it holds the rows that it gets, or what it makes of them.
+    pub(crate) fn holds_rows(&self) -> bool {
+        !matches!(self, Self::Sample(_) | Self::Bounds(_))
     }
 
     /// Whether it takes the feeds of an input one by one, and not their rows one after another.

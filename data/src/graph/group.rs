@@ -113,7 +113,7 @@ impl JobPlan {
         can.then_some(members)
     }
 
-    fn before(&self, last: usize) -> BTreeSet<usize> {
+    pub(super) fn before(&self, last: usize) -> BTreeSet<usize> {
         let (mut all, mut open) = (BTreeSet::new(), vec![last]);
         while let Some(stage) = open.pop() {
             if all.insert(stage) {
@@ -182,7 +182,9 @@ impl JobPlan {
                 let gathers_both = edges.all(|edge| edge.kind == EdgeKind::GATHER);
                 !gathers_both && held.all(|(_, edge)| !self.multiplies(edge.from))
             }
-            Fragment::Shuffle(_) | Fragment::Zip => false,
+            Fragment::Sample(_) | Fragment::Bounds(_) | Fragment::Shuffle(_) | Fragment::Zip => {
+                false
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use super::edge::{Edge, EdgeKind};
 use super::group::StageGroup;
 use super::operator::{MapCall, Operator};
 use super::output::{PlannedOutput, StageEnd};
-use super::partition::Partitioner;
+use super::partition::{PartitionBy, Partitioner};
 use super::size;
 use aktis_common::resources::ResourceRequest;
 
@@ -142,10 +142,22 @@ impl StagePlan {
         self.compute.kind == ComputeKind::Tasks && self.steps.iter().all(is_plain)
     }
 
-    /// Whether it sorts, groups or joins rows, which it holds meanwhile.
+    /// Whether it sorts, groups or joins rows, or prepares that for others.
     pub(crate) fn is_relational(&self) -> bool {
         let is_relational = |step: &PlannedStep| matches!(step.operator, Operator::Relational(_));
         self.group.is_some() || self.steps.iter().any(is_relational)
+    }
+
+    /// Whether rows that leave are told apart by bounds.
+    pub(crate) fn cuts_ranges(&self) -> bool {
+        let by = self.partitioner.as_ref().map(|partitioner| &partitioner.by);
+        matches!(by, Some(PartitionBy::Range { .. }))
+    }
+
+    /// Whether it holds rows meanwhile.
+    pub(crate) fn holds_rows(&self) -> bool {
+        let holds_rows = |step: &PlannedStep| matches!(&step.operator, Operator::Relational(work) if work.holds_rows());
+        self.group.is_some() || self.steps.iter().any(holds_rows)
     }
 
     /// For messages: the names of its maps, or what else it does.
@@ -159,7 +171,7 @@ impl StagePlan {
         names.splice(0..0, whole.as_deref());
         names.extend(end.as_deref());
         if names.is_empty() {
-            "Pass".to_owned()
+            if self.cuts_ranges() { "Range" } else { "Pass" }.to_owned()
         } else {
             names.join("->")
         }

@@ -19,6 +19,7 @@ mod output;
 mod outputs;
 mod partition;
 mod query;
+mod ranges;
 mod size;
 mod task;
 #[cfg(test)]
@@ -28,7 +29,9 @@ mod window;
 pub use edge::{Edge, EdgeKind};
 pub use fit::{FitError, awaited_nodes, fit, fit_with_lost};
 pub use fold::{Fold, FoldCall};
-pub use fragment::{Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment, Sort};
+pub use fragment::{
+    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Bounds, Fragment, Sort,
+};
 pub(crate) use group::GroupRoom;
 pub use group::StageGroup;
 pub(crate) use job::SourcePlan;
@@ -40,5 +43,6 @@ pub use output::{JobOutput, PlannedOutput};
 pub(crate) use outputs::plan_job_apart;
 pub use outputs::{explain_outputs, plan_job, plan_outputs};
 pub use partition::{PartitionBy, Partitioner, RangeKey};
+pub(crate) use ranges::SortRoom;
 pub use task::{GroupMember, GroupTask, StageTask};
 pub use window::{Window, WindowCall};

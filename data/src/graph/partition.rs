@@ -23,7 +23,8 @@ pub enum PartitionBy {
         /// The columns, the most important first.
         keys: Vec<RangeKey>,
         /// Which edge of the stage, in their order, brings the bounds: a broadcast edge. Its rows are the bounds in any
-        /// order, in columns named like the keys; the partition of a row is the number of bounds before it.
+        /// order, in columns named like the keys; the partition of a row is the number of bounds before it. Rows whose key
+        /// several bounds have go in turn to the partitions that end with it.
         bounds_feed: u32,
     },
     /// In turn. Neighbouring inputs begin at neighbouring partitions.

@@ -30,6 +30,7 @@ impl StageWorker {
     fn environment(&self, input: &InputSpec, hot_keys: Option<&HotKeys>) -> Environment {
         Environment {
             row_bytes: input.row_bytes,
+            block_bytes: self.task.block_bytes,
             memory_bytes: usize::try_from(self.task.memory_bytes).unwrap_or(usize::MAX),
             spill: self.spill.clone(),
             partition: input.partition,

@@ -10,14 +10,14 @@ use super::join::{self, JoinSpec};
 use super::spec::RangeKeySpec;
 use super::window::{self, WindowSpec};
 use crate::graph::{
-    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment, RangeKey, Sort,
+    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Bounds, Fragment, RangeKey, Sort,
 };
 
 /// As [`Fragment`].
 #[derive(Clone, PartialEq, Message)]
 pub struct FragmentSpec {
     /// What it is.
-    #[prost(oneof = "FragmentKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "FragmentKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub kind: Option<FragmentKind>,
 }
 
@@ -51,6 +51,12 @@ pub enum FragmentKind {
     /// Tells of each row what the rows around it say.
     #[prost(message, tag = "9")]
     Window(WindowSpec),
+    /// Tells the keys of some rows.
+    #[prost(message, tag = "10")]
+    Sample(SortSpec),
+    /// Chooses keys that rows are told apart by.
+    #[prost(message, tag = "11")]
+    Bounds(BoundsSpec),
 }
 
 /// An order.
@@ -62,6 +68,20 @@ pub struct SortSpec {
     /// As [`Sort::limit`].
     #[prost(uint64, optional, tag = "2")]
     pub limit: Option<u64>,
+}
+
+/// As [`Bounds`].
+#[derive(Clone, PartialEq, Message)]
+pub struct BoundsSpec {
+    /// The most important first.
+    #[prost(message, repeated, tag = "1")]
+    pub keys: Vec<RangeKeySpec>,
+    /// As [`Bounds::least`].
+    #[prost(uint32, tag = "2")]
+    pub least: u32,
+    /// As [`Bounds::most`].
+    #[prost(uint32, tag = "3")]
+    pub most: u32,
 }
 
 /// As [`Aggregate`].
@@ -131,6 +151,15 @@ pub(super) fn encode(fragment: &Fragment) -> Result<FragmentSpec, DataFusionErro
     let kind = match fragment {
         Fragment::Sort(sort) => FragmentKind::Sort(encode_sort(sort)),
         Fragment::First(sort) => FragmentKind::First(encode_sort(sort)),
+        Fragment::Sample(keys) => FragmentKind::Sample(SortSpec {
+            keys: encode_keys(keys),
+            limit: None,
+        }),
+        Fragment::Bounds(bounds) => FragmentKind::Bounds(BoundsSpec {
+            keys: encode_keys(&bounds.keys),
+            least: bounds.least,
+            most: bounds.most,
+        }),
         Fragment::Join(join) => FragmentKind::Join(join::encode(join)?),
         Fragment::Zip => FragmentKind::Zip(()),
         Fragment::Fold(fold) => FragmentKind::Fold(fold::encode(fold)?),
@@ -162,16 +191,24 @@ pub(super) fn decode_key(key: RangeKeySpec) -> RangeKey {
     }
 }
 
+fn encode_keys(keys: &[RangeKey]) -> Vec<RangeKeySpec> {
+    keys.iter().map(encode_key).collect()
+}
+
+fn decode_keys(keys: Vec<RangeKeySpec>) -> Vec<RangeKey> {
+    keys.into_iter().map(decode_key).collect()
+}
+
 fn encode_sort(sort: &Sort) -> SortSpec {
     SortSpec {
-        keys: sort.keys.iter().map(encode_key).collect(),
+        keys: encode_keys(&sort.keys),
         limit: sort.limit,
     }
 }
 
 fn decode_sort(spec: SortSpec) -> Sort {
     Sort {
-        keys: spec.keys.into_iter().map(decode_key).collect(),
+        keys: decode_keys(spec.keys),
         limit: spec.limit,
     }
 }
@@ -206,6 +243,12 @@ pub(super) fn decode(spec: FragmentSpec) -> Result<Fragment, TaskFailure> {
     Ok(match kind {
         FragmentKind::Sort(spec) => Fragment::Sort(decode_sort(spec)),
         FragmentKind::First(spec) => Fragment::First(decode_sort(spec)),
+        FragmentKind::Sample(spec) => Fragment::Sample(decode_keys(spec.keys)),
+        FragmentKind::Bounds(spec) => Fragment::Bounds(Bounds {
+            keys: decode_keys(spec.keys),
+            least: spec.least,
+            most: spec.most,
+        }),
         FragmentKind::Join(spec) => Fragment::Join(join::decode(spec)?),
         FragmentKind::Zip(()) => Fragment::Zip,
         FragmentKind::Fold(spec) => Fragment::Fold(fold::decode(spec)?),

@@ -12,7 +12,7 @@ use prost::Message;
 use super::spec::StageSpec;
 use super::{decode_task, encode_task};
 use crate::graph::{
-    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fold, FoldCall, Fragment,
+    Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Bounds, Fold, FoldCall, Fragment,
     Function, Join, JoinKind, JoinNaming, MapCall, NamedExpression, Operator, PartitionBy,
     Partitioner, RangeKey, Sort, StageTask, Window, WindowCall,
 };
@@ -175,6 +175,9 @@ fn fragments() -> impl Strategy<Value = Fragment> {
     prop_oneof![
         sorts().prop_map(Fragment::Sort),
         sorts().prop_map(Fragment::First),
+        prop::collection::vec(keys(), 0..3).prop_map(Fragment::Sample),
+        (prop::collection::vec(keys(), 0..3), any::<u32>(), any::<u32>())
+            .prop_map(|(keys, least, most)| Fragment::Bounds(Bounds { keys, least, most })),
         joins().prop_map(Fragment::Join),
         Just(Fragment::Zip),
         folds().prop_map(Fragment::Fold),

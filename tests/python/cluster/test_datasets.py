@@ -68,6 +68,33 @@ def test_dataset_of_two_stages_survives_the_node_of_the_first(two_nodes, tmp_pat
     assert lines(log) > ROWS // 100, "blocks were made again"
 
 
+def test_sort_by_ranges_survives_the_node_of_the_rows(two_nodes, tmp_path):
+    gate, log = tmp_path / "gate", tmp_path / "log"
+
+    def make(batch):
+        with open(log, "a") as file:
+            file.write(f"{batch['id'][0]}\n")
+        deadline = time.monotonic() + DEADLINE_S
+        while 3000 in batch["id"] and not gate.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return {"id": batch["id"], "data": [bytes(4000)] * len(batch["id"])}
+
+    ds = aktis.data.range(ROWS, override_num_blocks=8)
+    ds = ds.map_batches(make, batch_size=100, num_cpus=0, resources={"b": 1}).sort("id", descending=True)
+    rows = []
+    consumer = threading.Thread(target=lambda: rows.extend(row["id"] for row in ds.take_all()))
+    consumer.start()
+    until(
+        lambda: log.exists() and "3000" in log.read_text().split(), "the first blocks are made, and wait for the last"
+    )
+    replace_node(two_nodes)
+    gate.touch()
+    consumer.join(DEADLINE_S)
+    assert rows == list(range(ROWS - 1, -1, -1))
+    assert "Sort(bounds)" in ds.stats()
+    assert log.read_text().split().count("0") > 1, "a block that was there already was made again"
+
+
 def test_nodes_that_are_lost_are_not_the_fault_of_the_rows_that_they_worked_on(two_nodes, tmp_path):
     """Two processes that died in calls with a row alone would have it left out, if they had not died with their nodes."""
     gate, log = tmp_path / "gate", tmp_path / "log"

@@ -212,6 +212,7 @@ mod tests {
             partition: 0,
             hot_keys: None,
             row_bytes: 0,
+            block_bytes: 1 << 20,
         };
         let context = environment.shared_context(1).expect("begins");
         let join = MemoryConsumer::new("join").register(&context.runtime_env().memory_pool);

@@ -58,6 +58,8 @@ pub(crate) struct Environment {
     pub(crate) hot_keys: Option<HotKeys>,
     /// About how many bytes rows have; 0: nobody knows.
     pub(crate) row_bytes: u64,
+    /// The largest block that the worker makes, about.
+    pub(crate) block_bytes: u64,
 }
 
 /// A folder for rows that have no room, and how much of its disk others shall find free: this share of it, or these bytes,
@@ -199,6 +201,7 @@ mod tests {
                 partition: 0,
                 hot_keys: None,
                 row_bytes,
+                block_bytes: 1 << 20,
             };
             environment.batch_rows(share)
         };

@@ -12,6 +12,7 @@
 mod aggregate;
 #[cfg(test)]
 mod beside_tests;
+mod bounds;
 mod drive;
 mod environment;
 mod feed;
@@ -22,6 +23,9 @@ mod keys;
 mod order;
 mod origins;
 mod pool;
+#[cfg(test)]
+mod range_tests;
+mod sampled;
 pub(crate) mod skip;
 #[cfg(test)]
 mod tests;
@@ -31,6 +35,7 @@ mod window;
 mod window_tests;
 mod zip;
 
+pub(crate) use bounds::sort_fields;
 pub(crate) use aggregate::{column, output_of, over as aggregated};
 pub(crate) use environment::{Environment, SpillPlace};
 pub(crate) use feed::{KnownRows, cut, nullable};
@@ -65,6 +70,13 @@ pub(crate) fn open_known(
 ) -> Box<dyn BatchStream> {
     if let (Fragment::Skip(rows), [_]) = (fragment, feeds.as_slice()) {
         return skip::open(vec![0, *rows], feeds.remove(0).0);
+    }
+    match (fragment, feeds.as_slice()) {
+        (Fragment::Sample(keys), [_]) => return sampled::open(keys.clone(), feeds.remove(0).0),
+        (Fragment::Bounds(wanted), [_]) => {
+            return bounds::open(wanted.clone(), feeds.remove(0).0, &environment);
+        }
+        _ => {}
     }
     let piece_bytes = environment.piece_bytes();
     let feed =

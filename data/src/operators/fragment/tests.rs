@@ -21,6 +21,7 @@ fn environment(memory_bytes: usize) -> Environment {
         partition: 0,
         hot_keys: None,
         row_bytes: 0,
+        block_bytes: 1 << 20,
     }
 }
 

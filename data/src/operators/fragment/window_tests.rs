@@ -84,6 +84,7 @@ fn run(
         partition: 0,
         hot_keys: None,
         row_bytes: 0,
+        block_bytes: 1 << 20,
     };
     let rows = Box::new(Batches(vec![rows].into_iter()));
     let mut stream = open(&Fragment::Window(window.clone()), vec![rows], environment);

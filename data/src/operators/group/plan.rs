@@ -332,7 +332,11 @@ fn fragment(
                 None,
             )))
         }
-        Fragment::Join(_) | Fragment::Shuffle(_) | Fragment::Zip => {
+        Fragment::Join(_)
+        | Fragment::Sample(_)
+        | Fragment::Bounds(_)
+        | Fragment::Shuffle(_)
+        | Fragment::Zip => {
             plan_err!("{STEP}: {} does not run together with others", work.step())
         }
     }

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch};
-use arrow::compute::{SortOptions, cast};
-use arrow::datatypes::{DataType, Float64Type, TimeUnit};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
-use arrow::row::{OwnedRow, Row, RowConverter, SortField};
+use arrow::row::{OwnedRow, Row, RowConverter};
 use datafusion_common::hash_utils::{RandomState, create_hashes};
 
 use super::failed;
+use crate::columns::{Misfit, conform, unify};
 use crate::graph::{PartitionBy, Partitioner, RangeKey};
+use crate::operators::fragment::{nullable, sort_fields};
 use crate::operators::relational::index_of;
 
 /// For hashes of keys; all workers of a job must have the same. Not that of hash tables, whose buckets would be half empty.
@@ -30,10 +33,15 @@ pub(super) struct Assigner {
 }
 
 struct Ranges {
-    types: Vec<DataType>,
+    /// Of the keys, as the batch has them.
+    own: SchemaRef,
+    /// As they are compared with the bounds.
+    schema: SchemaRef,
     converter: RowConverter,
     /// In order.
     bounds: Vec<OwnedRow>,
+    /// Of the first of equal bounds: how many there are.
+    alike: Vec<u64>,
 }
 
 impl Assigner {
@@ -53,7 +61,7 @@ impl Assigner {
         let numbers = self.rows..self.rows + batch.num_rows() as u64;
         self.rows = numbers.end;
         let of = |number: u64| partition(number, self.partitions);
-        let first = self.sequence;
+        let (first, first_row) = (self.sequence, numbers.start);
         match &self.by {
             PartitionBy::Hash { keys } => Ok(hashes(keys, batch)?.into_iter().map(of).collect()),
             PartitionBy::RoundRobin => Ok(numbers.map(|row| of(first.wrapping_add(row))).collect()),
@@ -65,30 +73,40 @@ impl Assigner {
             }
             PartitionBy::Range { keys, .. } => {
                 let keys = keys.clone();
-                self.between_bounds(&keys, batch)
+                self.between_bounds(&keys, batch, first_row)
             }
         }
     }
 
+    /// Rows between two bounds meet, the upper bound's own among them. Where several bounds are equal, more rows have this key than a
+    /// range should have: they go in turn to the ranges that end with it.
     fn between_bounds(
         &mut self,
         keys: &[RangeKey],
         batch: &RecordBatch,
+        first_row: u64,
     ) -> Result<Vec<u32>, TaskFailure> {
-        let columns = key_columns(keys, batch)?;
-        let types: Vec<DataType> = columns.iter().map(|one| one.data_type().clone()).collect();
-        let ranges = match self.ranges.take().filter(|ranges| ranges.types == types) {
+        if self.bounds.iter().all(|bounds| bounds.num_rows() == 0) {
+            return Ok(vec![0; batch.num_rows()]);
+        }
+        let own = key_columns(keys, batch)?;
+        let ranges = match self
+            .ranges
+            .take()
+            .filter(|ranges| ranges.own == own.schema())
+        {
             Some(ranges) => ranges,
-            None => Ranges::new(keys, types, &self.bounds)?,
+            None => Ranges::new(keys, own.schema(), &self.bounds)?,
         };
-        let rows = ranges.converter.convert_columns(&columns);
+        let own = conform(&own, &ranges.schema).map_err(|misfit| no_order(&misfit))?;
+        let rows = ranges.converter.convert_columns(own.columns());
         let rows = rows.map_err(|error| failed("compare keys", &error))?;
         let most = self.partitions as usize - 1;
-        let place = |row: Row<'_>| {
-            let before = ranges.bounds.partition_point(|bound| bound.row() < row);
+        let place = |(number, row): (u64, Row<'_>)| {
+            let before = ranges.range_of(row, self.sequence.wrapping_add(number));
             u32::try_from(before.min(most)).expect("is below a u32")
         };
-        let places = rows.iter().map(place).collect();
+        let places = (first_row..).zip(rows.iter()).map(place).collect();
         self.ranges = Some(ranges);
         Ok(places)
     }
@@ -97,46 +115,64 @@ impl Assigner {
 impl Ranges {
     fn new(
         keys: &[RangeKey],
-        types: Vec<DataType>,
-        bounds: &[RecordBatch],
+        own: SchemaRef,
+        batches: &[RecordBatch],
     ) -> Result<Self, TaskFailure> {
-        let field = |(key, kind): (&RangeKey, &DataType)| {
-            let options = SortOptions {
-                descending: key.is_descending,
-                nulls_first: key.has_nulls_first,
-            };
-            SortField::new_with_options(kind.clone(), options)
-        };
-        let fields = keys.iter().zip(&types).map(field).collect();
+        let own_form = nullable(&own);
+        let schema = batches.iter().try_fold(own_form, |all, batch| {
+            unify(&all, &nullable(&batch.schema()))
+        });
+        let schema = schema.map_err(|misfit| no_order(&misfit))?;
         let cannot = |error: ArrowError| failed("compare keys", &error);
-        let converter = RowConverter::new(fields).map_err(cannot)?;
-        let mut sorted = Vec::new();
-        for batch in bounds {
-            let columns = key_columns(keys, batch)?;
-            let fitting: Result<Vec<ArrayRef>, _> = columns
-                .iter()
-                .zip(&types)
-                .map(|(column, kind)| cast(column, kind))
-                .collect();
-            let rows = converter.convert_columns(&fitting.map_err(cannot)?);
-            sorted.extend(rows.map_err(cannot)?.iter().map(|row| row.owned()));
+        let converter = RowConverter::new(sort_fields(keys, &schema)).map_err(cannot)?;
+        let mut bounds = Vec::new();
+        for batch in batches {
+            let batch = conform(batch, &schema).map_err(|misfit| no_order(&misfit))?;
+            let rows = converter.convert_columns(batch.columns());
+            bounds.extend(rows.map_err(cannot)?.iter().map(|row| row.owned()));
         }
-        sorted.sort_unstable();
+        bounds.sort_unstable();
+        let mut alike = vec![1; bounds.len()];
+        for place in (1..bounds.len()).rev() {
+            if bounds[place - 1] == bounds[place] {
+                alike[place - 1] += alike[place];
+            }
+        }
         Ok(Self {
-            types,
+            own,
+            schema,
             converter,
-            bounds: sorted,
+            bounds,
+            alike,
         })
+    }
+
+    /// The number of the range; `turn`: of the row.
+    fn range_of(&self, row: Row<'_>, turn: u64) -> usize {
+        let before = self.bounds.partition_point(|bound| bound.row() < row);
+        match self.bounds.get(before) {
+            Some(bound) if self.alike[before] > 1 && bound.row() == row => {
+                before + usize::try_from(turn % self.alike[before]).expect("is below a length")
+            }
+            _ => before,
+        }
     }
 }
 
-fn key_columns(keys: &[RangeKey], batch: &RecordBatch) -> Result<Vec<ArrayRef>, TaskFailure> {
+fn key_columns(keys: &[RangeKey], batch: &RecordBatch) -> Result<RecordBatch, TaskFailure> {
     let schema = batch.schema();
-    let column = |key: &RangeKey| {
-        let index = index_of("sort()", &key.column, &schema)?;
-        Ok(batch.column(index).clone())
-    };
-    keys.iter().map(column).collect()
+    let places = keys
+        .iter()
+        .map(|key| index_of("sort()", &key.column, &schema));
+    let places: Vec<usize> = places.collect::<Result<_, TaskFailure>>()?;
+    batch
+        .project(&places)
+        .map_err(|error| failed("compare keys", &error))
+}
+
+fn no_order(misfit: &Misfit) -> TaskFailure {
+    let between = misfit.between("in some rows", "in others");
+    TaskFailure::new(ErrorCode::Application, format!("Sort: {between}"))
 }
 
 /// Hashes of rows that are equal where their keys are, also if these came as other types.

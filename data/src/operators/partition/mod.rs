@@ -19,7 +19,7 @@ use crate::graph::Partitioner;
 use assign::Assigner;
 
 /// Blocks that a window has room for.
-const WINDOW_BLOCKS: u64 = 4;
+pub(crate) const WINDOW_BLOCKS: u64 = 4;
 /// Most rows of a window: each costs a few bytes besides its own.
 const WINDOW_ROWS: usize = 1 << 20;
 
