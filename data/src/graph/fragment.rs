@@ -144,7 +144,10 @@ impl Fragment {
     pub(super) fn is_total(&self) -> bool {
         match self {
             Self::Aggregate(work) => work.phase == AggregatePhase::Final && work.keys.is_empty(),
-            Self::Fold(work) => work.phase == AggregatePhase::Final && work.keys.is_empty(),
+            Self::Fold(work) => {
+                let has_groups = !(work.keys.is_empty() && work.sets.is_empty());
+                work.phase == AggregatePhase::Final && !has_groups
+            }
             _ => false,
         }
     }

@@ -163,10 +163,9 @@ impl JobPlan {
 
     fn may_run_together(&self, stage: usize, work: &Fragment) -> bool {
         match work {
-            Fragment::Aggregate(_)
-            | Fragment::Fold(_)
-            | Fragment::First(_)
-            | Fragment::Window(_) => true,
+            Fragment::Aggregate(_) | Fragment::First(_) | Fragment::Window(_) => true,
+            // No thread knows whether others have rows.
+            Fragment::Fold(fold) => fold.totals() == 0,
             // One that comes after an exchange puts groups in order, and not all rows.
             Fragment::Sort(_) => self
                 .edges_to(stage)

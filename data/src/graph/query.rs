@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::{JoinType, NullEquality, ScalarValue};
-use datafusion_expr::expr::{AggregateFunction, NullTreatment};
+use datafusion_expr::expr::{AggregateFunction, GroupingSet, NullTreatment};
+use datafusion_expr::utils::grouping_set_to_exprlist;
 use datafusion_expr::{Aggregate, Expr, ExprSchemable, Join, LogicalPlan, Sort, SortExpr, Union};
 
 use super::cut::{End, StageCutter};
@@ -22,6 +23,9 @@ use super::operator::{NamedExpression, Operator};
 use super::partition::{PartitionBy, RangeKey};
 use crate::error::PlanError;
 use crate::plan::{Expression, Joining};
+
+/// A cube groups by every set of its keys, which are many soon.
+const MOST_KEYS_OF_CUBE: usize = 12;
 
 /// What SQL does for which there is no fragment; `clause`: as it is written.
 fn refused(clause: &str, instead: &str) -> PlanError {
@@ -73,14 +77,11 @@ impl StageCutter {
             columns.push((named(name.clone(), over(expr, input)?), field));
             Ok(name)
         };
-        let mut keys = Vec::with_capacity(aggregate.group_expr.len());
-        for (index, expr) in aggregate.group_expr.iter().enumerate() {
-            if matches!(expr, Expr::GroupingSet(_)) {
-                return Err(refused(
-                    "GROUPING SETS, CUBE or ROLLUP",
-                    "join queries with GROUP BY by UNION ALL",
-                ));
-            }
+        let grouped =
+            grouping_set_to_exprlist(&aggregate.group_expr).map_err(PlanError::planner)?;
+        let sets = sets_of(&aggregate.group_expr, &grouped)?;
+        let mut keys = Vec::with_capacity(grouped.len());
+        for (index, expr) in grouped.into_iter().enumerate() {
             keys.push(column(format!("key {index}"), expr)?);
         }
         let mut calls = Vec::with_capacity(aggregate.aggr_expr.len());
@@ -105,18 +106,21 @@ impl StageCutter {
             phase,
             rows: Arc::new(Schema::new(fields.clone())),
             keys: keys.clone(),
+            sets: sets.clone(),
             calls: calls.clone(),
         };
-        self.known_rows = keys.is_empty().then_some(1);
+        let groups = fold(AggregatePhase::Final).group_columns();
+        self.known_rows = groups.is_empty().then_some(1);
         self.fragment(Fragment::Fold(fold(AggregatePhase::Partial)));
-        if keys.is_empty() {
+        if groups.is_empty() {
             self.gather();
         } else {
-            self.exchange_into(PARTITIONS, PartitionBy::Hash { keys: keys.clone() });
+            let keys = groups.clone();
+            self.exchange_into(PARTITIONS, PartitionBy::Hash { keys });
         }
         self.fragment(Fragment::Fold(fold(AggregatePhase::Final)));
         let results = calls.iter().map(|call| &call.name);
-        let made: Vec<&String> = keys.iter().chain(results).collect();
+        let made: Vec<&String> = groups.iter().chain(results).collect();
         self.call_them(&made, names_of(&aggregate.schema));
         Ok(())
     }
@@ -287,6 +291,35 @@ fn kind_of(kind: JoinType) -> Result<JoinKind, PlanError> {
     })
 }
 
+/// Which keys are null in each of the sets that a query groups by, if it has several: `all` are the keys.
+fn sets_of(group: &[Expr], all: &[&Expr]) -> Result<Vec<Vec<bool>>, PlanError> {
+    let Some(Expr::GroupingSet(sets)) = group.first() else {
+        return Ok(Vec::new());
+    };
+    let count = all.len();
+    Ok(match sets {
+        GroupingSet::Rollup(_) => {
+            let set = |kept| (0..count).map(|key| key >= kept).collect();
+            (0..=count).rev().map(set).collect()
+        }
+        GroupingSet::Cube(_) if count > MOST_KEYS_OF_CUBE => {
+            let clause = format!("CUBE of more than {MOST_KEYS_OF_CUBE} keys");
+            return Err(refused(
+                &clause,
+                "name the sets that you want, GROUPING SETS (...)",
+            ));
+        }
+        GroupingSet::Cube(_) => {
+            let set = |mask: u32| (0..count).map(|key| mask >> key & 1 == 1).collect();
+            (0..1u32 << count).map(set).collect()
+        }
+        GroupingSet::GroupingSets(sets) => {
+            let set = |set: &Vec<Expr>| all.iter().map(|key| !set.contains(key)).collect();
+            sets.iter().map(set).collect()
+        }
+    })
+}
+
 /// The call, over columns that `column` makes of expressions.
 fn call_of(
     index: usize,
@@ -295,17 +328,19 @@ fn call_of(
 ) -> Result<FoldCall, PlanError> {
     let params = &call.params;
     let function = call.func.name().to_owned();
-    if !params.order_by.is_empty() {
-        return Err(refused(
-            &format!("ORDER BY in {function}()"),
-            "use groupby(key).map_groups(f)",
-        ));
-    }
     let mut arguments = Vec::with_capacity(params.args.len());
     for (place, argument) in params.args.iter().enumerate() {
         arguments.push(match argument {
             Expr::Literal(..) => Expression::Planned(argument.clone()),
             other => Expression::column(&column(format!("value {index} {place}"), other)?),
+        });
+    }
+    let mut order = Vec::with_capacity(params.order_by.len());
+    for (place, sort) in params.order_by.iter().enumerate() {
+        order.push(RangeKey {
+            column: column(format!("order {index} {place}"), &sort.expr)?,
+            is_descending: !sort.asc,
+            has_nulls_first: sort.nulls_first,
         });
     }
     let filter = params
@@ -317,6 +352,7 @@ fn call_of(
         function,
         arguments,
         filter: filter.transpose()?,
+        order,
         is_distinct: params.distinct,
         ignores_nulls: params.null_treatment == Some(ignores),
         name: format!("result {index}"),

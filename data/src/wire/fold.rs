@@ -8,6 +8,8 @@ use prost::Message;
 
 use super::decode::unreadable;
 use super::expression::ExpressionSpec;
+use super::fragment::{decode_keys, encode_keys};
+use super::spec::RangeKeySpec;
 use crate::block;
 use crate::graph::{AggregatePhase, Fold, FoldCall};
 
@@ -26,6 +28,17 @@ pub struct FoldSpec {
     /// What is told of each group.
     #[prost(message, repeated, tag = "4")]
     pub calls: Vec<FoldCallSpec>,
+    /// As [`Fold::sets`].
+    #[prost(message, repeated, tag = "5")]
+    pub sets: Vec<SetSpec>,
+}
+
+/// One of [`Fold::sets`].
+#[derive(Clone, PartialEq, Message)]
+pub struct SetSpec {
+    /// Which keys are null.
+    #[prost(bool, repeated, tag = "1")]
+    pub are_null: Vec<bool>,
 }
 
 /// As [`FoldCall`].
@@ -49,6 +62,9 @@ pub struct FoldCallSpec {
     /// The column of the result.
     #[prost(string, tag = "6")]
     pub name: String,
+    /// The order in which it sees the rows.
+    #[prost(message, repeated, tag = "7")]
+    pub order: Vec<RangeKeySpec>,
 }
 
 pub(super) fn encode(fold: &Fold) -> Result<FoldSpec, DataFusionError> {
@@ -62,14 +78,19 @@ pub(super) fn encode(fold: &Fold) -> Result<FoldSpec, DataFusionError> {
             is_distinct: call.is_distinct,
             ignores_nulls: call.ignores_nulls,
             name: call.name.clone(),
+            order: encode_keys(&call.order),
         })
     };
+    let sets = fold.sets.iter().map(|set| SetSpec {
+        are_null: set.clone(),
+    });
     let calls: Result<_, DataFusionError> = fold.calls.iter().map(call).collect();
     Ok(FoldSpec {
         is_final: fold.phase == AggregatePhase::Final,
         rows: block::encode_schema(&fold.rows)?,
         keys: fold.keys.clone(),
         calls: calls?,
+        sets: sets.collect(),
     })
 }
 
@@ -87,6 +108,7 @@ pub(super) fn decode(spec: FoldSpec) -> Result<Fold, TaskFailure> {
             is_distinct: call.is_distinct,
             ignores_nulls: call.ignores_nulls,
             name: call.name,
+            order: decode_keys(call.order),
         })
     };
     let calls: Result<_, TaskFailure> = spec.calls.into_iter().map(call).collect();
@@ -104,6 +126,7 @@ pub(super) fn decode(spec: FoldSpec) -> Result<Fold, TaskFailure> {
         },
         rows,
         keys: spec.keys,
+        sets: spec.sets.into_iter().map(|set| set.are_null).collect(),
         calls: calls?,
     })
 }

@@ -191,11 +191,11 @@ pub(super) fn decode_key(key: RangeKeySpec) -> RangeKey {
     }
 }
 
-fn encode_keys(keys: &[RangeKey]) -> Vec<RangeKeySpec> {
+pub(super) fn encode_keys(keys: &[RangeKey]) -> Vec<RangeKeySpec> {
     keys.iter().map(encode_key).collect()
 }
 
-fn decode_keys(keys: Vec<RangeKeySpec>) -> Vec<RangeKey> {
+pub(super) fn decode_keys(keys: Vec<RangeKeySpec>) -> Vec<RangeKey> {
     keys.into_iter().map(decode_key).collect()
 }
 

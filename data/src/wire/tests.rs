@@ -176,7 +176,11 @@ fn fragments() -> impl Strategy<Value = Fragment> {
         sorts().prop_map(Fragment::Sort),
         sorts().prop_map(Fragment::First),
         prop::collection::vec(keys(), 0..3).prop_map(Fragment::Sample),
-        (prop::collection::vec(keys(), 0..3), any::<u32>(), any::<u32>())
+        (
+            prop::collection::vec(keys(), 0..3),
+            any::<u32>(),
+            any::<u32>()
+        )
             .prop_map(|(keys, least, most)| Fragment::Bounds(Bounds { keys, least, most })),
         joins().prop_map(Fragment::Join),
         Just(Fragment::Zip),
@@ -203,18 +207,22 @@ fn sorts() -> impl Strategy<Value = Sort> {
 fn folds() -> impl Strategy<Value = Fold> {
     let arguments = prop::collection::vec(Just(Expression::Planned(col("a"))), 0..3);
     let flags = (any::<bool>(), any::<bool>());
-    let call = (".*", arguments, prop::option::of(".*"), flags, ".*").prop_map(
-        |(function, arguments, filter, (is_distinct, ignores_nulls), name)| FoldCall {
+    let order = prop::collection::vec(keys(), 0..3);
+    let call = (".*", arguments, order, prop::option::of(".*"), flags, ".*").prop_map(
+        |(function, arguments, order, filter, (is_distinct, ignores_nulls), name)| FoldCall {
             function,
             arguments,
             filter,
+            order,
             is_distinct,
             ignores_nulls,
             name,
         },
     );
     let calls = prop::collection::vec(call, 0..3);
-    (any::<bool>(), names(), calls).prop_map(|(is_final, keys, calls)| Fold {
+    let set = prop::collection::vec(any::<bool>(), 0..3);
+    let sets = prop::collection::vec(set, 0..3);
+    (any::<bool>(), names(), sets, calls).prop_map(|(is_final, keys, sets, calls)| Fold {
         phase: if is_final {
             AggregatePhase::Final
         } else {
@@ -222,6 +230,7 @@ fn folds() -> impl Strategy<Value = Fold> {
         },
         rows: Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)])),
         keys,
+        sets,
         calls,
     })
 }

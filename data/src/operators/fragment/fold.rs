@@ -2,17 +2,25 @@
 
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, UInt64Array, new_null_array};
+use arrow::compute::{cast, concat_batches, take};
 use arrow::datatypes::SchemaRef;
-use datafusion_common::{Result, plan_err};
-use datafusion_physical_expr::PhysicalExpr;
+use datafusion_common::{DataFusionError, Result, ScalarValue, plan_err};
 use datafusion_physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
+use datafusion_physical_expr::expressions::lit;
+use datafusion_physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion_physical_plan::common::collect;
+use datafusion_physical_plan::empty::EmptyExec;
+use datafusion_physical_plan::sorts::sort::SortExec;
+use tokio::runtime::Builder;
 
 use super::aggregate::{column, final_mode};
 use super::drive::{Run, Slot, leaf};
 use super::environment::Environment;
 use super::feed::{FragmentFeed, nullable};
+use super::order::sort_by;
 use crate::graph::{AggregatePhase, Fold, FoldCall, Fragment};
 use crate::plan::aggregate_function;
 
@@ -55,9 +63,7 @@ fn planned(fold: &Fold, schema: &SchemaRef) -> Result<(Arc<Slot>, Arc<dyn Execut
 /// The operator over rows, or states of them, with the columns of [`columns_of`]: in as many partitions as they have.
 pub(crate) fn over(fold: &Fold, rows: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = &rows.schema();
-    let key = |name: &String| Ok((column(name, schema)?, name.clone()));
-    let keys: Result<Vec<_>> = fold.keys.iter().map(key).collect();
-    let keys = PhysicalGroupBy::new_single(keys?);
+    let keys = grouping(fold, schema)?;
     let columns = nullable(&fold.rows);
     let calls = fold.calls.iter().map(|call| bound(call, &columns));
     let calls: Result<Vec<Arc<AggregateFunctionExpr>>> = calls.collect();
@@ -75,8 +81,83 @@ pub(crate) fn over(fold: &Fold, rows: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn 
         AggregatePhase::Partial => (AggregateMode::Partial, keys),
         AggregatePhase::Final => (final_mode(&rows), keys.as_final()),
     };
-    let plan = AggregateExec::try_new(mode, keys, calls?, filters?, rows, columns)?;
-    Ok(Arc::new(plan))
+    let (calls, filters) = (calls?, filters?);
+    let is_hard = |call: &Arc<AggregateFunctionExpr>| call.order_sensitivity().hard_requires();
+    let needs_order = fold.phase == AggregatePhase::Partial && calls.iter().any(is_hard);
+    let plan = |rows| {
+        let (keys, calls, filters) = (keys.clone(), calls.clone(), filters.clone());
+        AggregateExec::try_new(mode, keys, calls, filters, rows, Arc::clone(&columns))
+    };
+    let unordered = plan(Arc::clone(&rows))?;
+    let mut wanted = unordered.required_input_ordering().into_iter().flatten();
+    match wanted.next().filter(|_| needs_order) {
+        Some(order) => {
+            let order = LexOrdering::from(order.into_single());
+            let sorted = SortExec::new(order, rows).with_preserve_partitioning(true);
+            Ok(Arc::new(plan(Arc::new(sorted))?))
+        }
+        None => Ok(Arc::new(unordered)),
+    }
+}
+
+/// What rows are grouped by.
+fn grouping(fold: &Fold, schema: &SchemaRef) -> Result<PhysicalGroupBy> {
+    let key = |name: &String| Ok((column(name, schema)?, name.clone()));
+    let keys: Result<Vec<_>> = fold.keys.iter().map(key).collect();
+    if fold.sets.is_empty() {
+        return Ok(PhysicalGroupBy::new_single(keys?));
+    }
+    let null = |name: &String| {
+        let kind = schema.field_with_name(name)?.data_type();
+        Ok((lit(ScalarValue::try_from(kind)?), name.clone()))
+    };
+    let nulls: Result<Vec<_>> = fold.keys.iter().map(null).collect();
+    let sets = fold.sets.clone();
+    Ok(PhysicalGroupBy::new(keys?, nulls?, sets, true))
+}
+
+/// What sets without keys tell of no rows at all, as rows of the fold's results; `None`: it has no such set.
+pub(super) fn totals_of_nothing(
+    fold: &Fold,
+    environment: &Environment,
+) -> Result<Option<RecordBatch>> {
+    let totals = fold.totals();
+    if totals == 0 || fold.phase == AggregatePhase::Partial {
+        return Ok(None);
+    }
+    let whole = Fold {
+        keys: Vec::new(),
+        sets: Vec::new(),
+        ..fold.clone()
+    };
+    let nothing = Arc::new(EmptyExec::new(columns_of(&whole)?));
+    let total = run_alone(&over(&whole, nothing)?, environment)?;
+    let (_, own) = planned(fold, &columns_of(fold)?)?;
+    let schema = own.schema();
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    for field in &schema.fields()[..fold.keys.len()] {
+        columns.push(new_null_array(field.data_type(), totals));
+    }
+    // All keys are null; sets that are equal are counted in the bits before.
+    let count = fold.keys.len();
+    let ids = (0..totals as u64).map(|copy| (copy << count) | ((1 << count) - 1));
+    let ids: ArrayRef = Arc::new(UInt64Array::from_iter_values(ids));
+    columns.push(cast(&ids, schema.field(count).data_type())?);
+    let copies = UInt64Array::from(vec![0; totals]);
+    for column in total.columns() {
+        columns.push(take(column, &copies, None)?);
+    }
+    Ok(Some(RecordBatch::try_new(schema, columns)?))
+}
+
+/// All rows of a plan that reads nothing.
+fn run_alone(plan: &Arc<dyn ExecutionPlan>, environment: &Environment) -> Result<RecordBatch> {
+    let runtime = Builder::new_current_thread()
+        .build()
+        .map_err(DataFusionError::IoError)?;
+    let context = environment.context(1)?;
+    let rows = runtime.block_on(async { collect(plan.execute(0, context)?).await })?;
+    concat_batches(&plan.schema(), &rows).map_err(DataFusionError::from)
 }
 
 fn bound(call: &FoldCall, columns: &SchemaRef) -> Result<Arc<AggregateFunctionExpr>> {
@@ -85,9 +166,12 @@ fn bound(call: &FoldCall, columns: &SchemaRef) -> Result<Arc<AggregateFunctionEx
     };
     let arguments = call.arguments.iter().map(|argument| argument.bind(columns));
     let arguments: Result<Vec<Arc<dyn PhysicalExpr>>> = arguments.collect();
+    let order = call.order.iter().map(|key| sort_by(key, columns));
+    let order: Result<Vec<PhysicalSortExpr>> = order.collect();
     let built = AggregateExprBuilder::new(function, arguments?)
         .schema(Arc::clone(columns))
         .alias(&call.name)
+        .order_by(order?)
         .with_distinct(call.is_distinct)
         .with_ignore_nulls(call.ignores_nulls)
         .build()?;

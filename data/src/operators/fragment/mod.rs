@@ -35,8 +35,8 @@ mod window;
 mod window_tests;
 mod zip;
 
-pub(crate) use bounds::sort_fields;
 pub(crate) use aggregate::{column, output_of, over as aggregated};
+pub(crate) use bounds::sort_fields;
 pub(crate) use environment::{Environment, SpillPlace};
 pub(crate) use feed::{KnownRows, cut, nullable};
 pub(crate) use fold::{columns_of as folded_columns, over as folded};
@@ -138,6 +138,9 @@ impl BatchStream for FragmentStream {
                 None => {
                     self.empty = Some(run.schema());
                     self.run = None;
+                    if let Some(totals) = self.totals_of_nothing()? {
+                        return Ok(Some(totals));
+                    }
                 }
             }
         }
@@ -198,6 +201,20 @@ impl FragmentStream {
         begun
             .map(Some)
             .map_err(|error| failure(self.fragment.step(), &error))
+    }
+
+    /// The rows that a fold has of no rows at all. Behind an exchange an input has none only where nothing came along it.
+    fn totals_of_nothing(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        let Fragment::Fold(fold) = &self.fragment else {
+            return Ok(None);
+        };
+        if self.is_told {
+            return Ok(None);
+        }
+        let totals = fold::totals_of_nothing(fold, &self.environment)
+            .map_err(|error| failure(self.fragment.step(), &error))?;
+        self.is_told = totals.is_some();
+        Ok(totals)
     }
 
     /// Where no row came out, the columns do.

@@ -60,18 +60,19 @@ fn first(sort: &Sort, (rows, bytes): (u64, u64), environment: &Environment) -> O
 
 /// An order of columns by name.
 pub(crate) fn order_of(keys: &[RangeKey], schema: &SchemaRef) -> Result<LexOrdering> {
-    let key = |key: &RangeKey| {
-        let options = SortOptions {
-            descending: key.is_descending,
-            nulls_first: key.has_nulls_first,
-        };
-        Ok(PhysicalSortExpr::new(column(&key.column, schema)?, options))
-    };
-    let keys: Result<Vec<PhysicalSortExpr>> = keys.iter().map(key).collect();
+    let keys: Result<Vec<PhysicalSortExpr>> = keys.iter().map(|key| sort_by(key, schema)).collect();
     let Some(order) = LexOrdering::new(keys?) else {
         return plan_err!("there is no key to sort by");
     };
     Ok(order)
+}
+
+pub(super) fn sort_by(key: &RangeKey, schema: &SchemaRef) -> Result<PhysicalSortExpr> {
+    let options = SortOptions {
+        descending: key.is_descending,
+        nulls_first: key.has_nulls_first,
+    };
+    Ok(PhysicalSortExpr::new(column(&key.column, schema)?, options))
 }
 
 /// Sorts by a number that belongs to the seed, the partition and the place of a row: the same every time.
