@@ -26,7 +26,7 @@ use crate::sources::{
 };
 use crate::stats::ExecutionStats;
 use crate::storage::{
-    DataFile, PathColumns, ReadOptions, StoreSpec, find_paths, read_footers, read_footers_here,
+    DataFile, PathColumns, ReadOptions, StoreSpec, find_paths, read_footers_here,
 };
 
 /// The name of every source in its plan.
@@ -57,15 +57,16 @@ impl Dataset {
         Self::scan(Arc::new(table))
     }
 
-    /// The rows of Parquet files that were found in a store, as [`read_parquet_with`](Self::read_parquet_with).
+    /// The rows of Parquet files that were found in a store, as [`read_parquet_with`](Self::read_parquet_with). `merges`: whether the
+    /// footers of all files are read; if not, the columns are those of some files, and of others that lack some or have them of types
+    /// that fit. `None`: of many files those of some are read, if these have the same columns.
     pub fn read_parquet_in(
         store: StoreSpec,
-        files: &[DataFile],
+        files: Vec<DataFile>,
         told: PathColumns,
+        merges: Option<bool>,
     ) -> Result<Self, PlanError> {
-        let opened = store.open().map_err(PlanError::Store)?;
-        let files = read_footers(&opened, files)?;
-        Self::scan(Arc::new(ParquetTable::new(store, files, told)?))
+        Self::scan(sources::table_of(store, files, told, merges)?)
     }
 
     /// The rows of files of a format that somebody else reads.

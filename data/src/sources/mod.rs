@@ -9,6 +9,7 @@
 //! A source is a file (or a folder) here that has all three, and a line in [`KINDS`]. A format of files that Python reads
 //! ([`files`]) is one line of registration in Python.
 
+mod asked;
 pub(crate) mod blocks;
 pub mod files;
 mod input_block;
@@ -19,11 +20,13 @@ mod range;
 mod splits;
 mod tasks;
 
+pub(crate) use asked::Asked;
 pub use blocks::{BlocksTable, SourceBlock};
 pub use files::FilesTable;
 pub use input_block::InputBlock;
 pub(crate) use input_block::block_bytes;
 pub use parquet::ParquetTable;
+pub(crate) use parquet::table_of;
 pub(crate) use places::{PartPlace, Places, Position};
 pub use python::PythonReader;
 pub use range::RangeTable;
@@ -161,6 +164,11 @@ pub(crate) trait SourceReader: Send {
     /// Whether reading takes a while, so that it is worth a thread that runs ahead.
     fn may_run_ahead(&self) -> bool {
         false
+    }
+
+    /// What of the input that was opened last is asked for, where answers take long.
+    fn asked(&self) -> Option<Asked> {
+        None
     }
 }
 

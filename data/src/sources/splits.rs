@@ -72,6 +72,14 @@ pub(super) struct SplitTarget {
 }
 
 impl SplitTarget {
+    /// The same, about kept, and at least so many rows.
+    pub(super) fn about(self, least_rows: u64) -> Self {
+        Self {
+            rows: self.rows.max(least_rows),
+            is_exact: false,
+        }
+    }
+
     /// The same, to be kept exactly.
     pub(super) fn exactly(self) -> Self {
         Self {

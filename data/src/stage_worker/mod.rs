@@ -193,6 +193,7 @@ impl StageWorker {
             made_rows: input.made_rows,
             marks: input.is_marked.then(|| Marks::new(input.done)),
             asked: None,
+            reading: self.reader.asked(),
         })
     }
 

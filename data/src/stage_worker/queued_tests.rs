@@ -3,6 +3,7 @@
 use super::failing_tests::{begin, failing, input_of, worker_of};
 use super::*;
 use crate::plan::MapSpec;
+use crate::sources::Asked;
 use crate::testing::{ids, test_map};
 
 /// Gives, for each of its rows, how many calls are under way when that of the row ends: four at most.
@@ -82,6 +83,22 @@ fn no_input_follows_where_rows_may_be_left_out() {
             return;
         }
     }
+}
+
+/// Its answers come while rows of the first are at work.
+#[test]
+fn input_follows_where_all_of_a_far_one_is_asked_for_and_most_of_it_is_there() {
+    let mut worker = worker_of(&[test_map("as it is")]);
+    let mut wants = |under_way: Option<u64>| {
+        begin(&mut worker, InputSpec::default());
+        let asked = Asked::default();
+        asked.say(under_way);
+        worker.running[0].reading = Some(asked);
+        worker.pull().expect("goes on").0.wants_input
+    };
+    assert!(wants(Some(1 << 20)));
+    assert!(!wants(Some(1 << 30)), "enough is under way");
+    assert!(!wants(None), "there is more of it to be asked for");
 }
 
 /// A worker gives both back when it is given another.

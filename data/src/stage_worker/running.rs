@@ -19,12 +19,16 @@ use crate::operators::blocks::CutBlock;
 use crate::operators::failing::FailingInput;
 use crate::operators::fragment::HotKeys;
 use crate::operators::stream::{BatchStream, CallsBegun, is_pause};
+use crate::sources::Asked;
 use crate::wire::spec::Report;
 
 /// A worker with a sink has no blocks to show; it reports at least this often.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// Whoever had no input to follow may have one after so long.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// With less of an input under way, answers of another one are asked for beside them.
+const NEARLY_ALL_BYTES: u64 = 32 << 20;
 
 /// An input under way.
 pub(super) struct RunningInput {
@@ -57,6 +61,8 @@ pub(super) struct RunningInput {
     pub(super) marks: Option<Marks>,
     /// When an input that follows was last asked for.
     pub(super) asked: Option<Instant>,
+    /// What of its source is asked for, where answers take long.
+    pub(super) reading: Option<Asked>,
 }
 
 impl RunningInput {
@@ -123,6 +129,20 @@ impl RunningInput {
         Ok(!has_more)
     }
 
+    /// Whether nothing is left to be asked for, and it is time to say so: what follows is opened then, and its answers come meanwhile.
+    fn reads_ahead(&mut self, next: Option<&mut Self>) -> bool {
+        let is_nearly_all_there = |reading: &Asked| reading.is_nearly_all_there(NEARLY_ALL_BYTES);
+        let may_follow = next.is_none() && self.may_share();
+        if !may_follow || !self.reading.as_ref().is_some_and(is_nearly_all_there) {
+            return false;
+        }
+        let is_time = self.asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN);
+        if is_time {
+            self.asked = Some(Instant::now());
+        }
+        is_time
+    }
+
     /// Whether calls of another input may be under way beside those of this one: not where whose rows a death is blamed on must be
     /// known, and not where this one may end before all of its calls are over.
     fn may_share(&self) -> bool {
@@ -156,7 +176,8 @@ impl RunningInput {
             }
             let noted = self.noted.next()?;
             let is_noted = noted.is_some();
-            if !is_noted && self.begin_ahead(&mut next)? {
+            if !is_noted && (self.begin_ahead(&mut next)? || self.reads_ahead(next.as_deref_mut()))
+            {
                 return Ok((self.wanting(rows_sunk), None));
             }
             let batch = match noted {

@@ -18,6 +18,7 @@ use parquet::arrow::async_reader::MetadataFetch;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
     ParquetMetaData, ParquetMetaDataOptions, ParquetMetaDataReader, ParquetStatisticsPolicy,
+    RowGroupMetaData,
 };
 use parquet::schema::types::SchemaDescPtr;
 
@@ -152,15 +153,11 @@ fn footer_of(
     metadata: ParquetMetaData,
     last: &mut Option<KnownColumns>,
 ) -> Result<FileFooter, PlanError> {
-    let row_groups = metadata.row_groups().iter().map(|group| RowGroupInfo {
-        rows: u64::try_from(group.num_rows()).unwrap_or(0),
-        bytes: u64::try_from(group.total_byte_size()).unwrap_or(0),
-    });
-    let row_groups = row_groups.collect();
+    let row_groups = row_groups(&metadata);
     let schema = match last.as_ref().and_then(|last| last.of(&metadata)) {
         Some(schema) => schema,
         None => {
-            let known = KnownColumns::read(metadata, &file.path)?;
+            let known = KnownColumns::read(&Arc::new(metadata), &file.path)?;
             Arc::clone(&last.insert(known).schema)
         }
     };
@@ -171,23 +168,33 @@ fn footer_of(
     })
 }
 
+/// The row groups that a footer tells of, in order.
+pub(crate) fn row_groups(metadata: &ParquetMetaData) -> Vec<RowGroupInfo> {
+    let group = |group: &RowGroupMetaData| RowGroupInfo {
+        rows: u64::try_from(group.num_rows()).unwrap_or(0),
+        bytes: u64::try_from(group.total_byte_size()).unwrap_or(0),
+    };
+    metadata.row_groups().iter().map(group).collect()
+}
+
 /// The columns of a file, and what in its footer says them: those of the next one are mostly the same.
-struct KnownColumns {
+pub(crate) struct KnownColumns {
     described: SchemaDescPtr,
     arrow: Option<String>,
-    schema: SchemaRef,
+    /// The columns, without metadata.
+    pub(crate) schema: SchemaRef,
 }
 
 impl KnownColumns {
     /// Reads the columns. The reader of the Arrow schema that writers embed panics at types that it has never heard of.
-    fn read(metadata: ParquetMetaData, path: &str) -> Result<Self, PlanError> {
+    pub(crate) fn read(metadata: &Arc<ParquetMetaData>, path: &str) -> Result<Self, PlanError> {
         let unknown = |detail: String| PlanError::UnknownTypes {
             path: path.to_owned(),
             detail,
         };
         let described = metadata.file_metadata().schema_descr_ptr();
-        let arrow = arrow_schema(&metadata).map(str::to_owned);
-        let read = || ArrowReaderMetadata::try_new(Arc::new(metadata), ArrowReaderOptions::new());
+        let arrow = arrow_schema(metadata).map(str::to_owned);
+        let read = || ArrowReaderMetadata::try_new(Arc::clone(metadata), ArrowReaderOptions::new());
         let read = catch_unwind(AssertUnwindSafe(read));
         let read = read
             .map_err(|panic| unknown(text_of(panic.as_ref()).to_owned()))?
@@ -200,7 +207,7 @@ impl KnownColumns {
     }
 
     /// The columns of another file, if its footer says the same.
-    fn of(&self, metadata: &ParquetMetaData) -> Option<SchemaRef> {
+    pub(crate) fn of(&self, metadata: &ParquetMetaData) -> Option<SchemaRef> {
         let is_same = metadata.file_metadata().schema_descr_ptr() == self.described
             && arrow_schema(metadata) == self.arrow.as_deref();
         is_same.then(|| Arc::clone(&self.schema))

@@ -1,5 +1,7 @@
 //! Folders whose names say what all rows below them have in common: `day=2024-01-01/part.parquet`.
 
+use arrow::datatypes::Schema;
+
 /// Which columns the path of a file tells, beside those that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathColumns {
@@ -26,6 +28,30 @@ impl PathColumns {
         }
         values
     }
+}
+
+/// What paths tell and files with these columns do not, in the order in which it is met.
+pub(crate) fn told_beside<'a>(
+    told: PathColumns,
+    paths: impl Iterator<Item = &'a str>,
+    schema: &Schema,
+) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut last_folder = None;
+    for path in paths {
+        // What the paths in one folder tell are the same columns.
+        let folder = path.rsplit_once('/').map(|(folder, _)| folder);
+        if folder.is_some() && folder == last_folder {
+            continue;
+        }
+        last_folder = folder;
+        for (name, _) in told.of(path) {
+            if schema.field_with_name(&name).is_err() && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
 }
 
 /// How Hive writes that there is no value.

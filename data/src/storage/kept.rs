@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 
 /// Files of at most so many bytes are small: so much of a file's end is read for its footer.
 const SMALL_BYTES: usize = 64 << 10;
-/// So many of them are kept, those that were read last: a reader has so many under way at most.
-const KEPT_FILES: usize = 32;
+/// So many of them are kept, those that were read last: a reader has so many under way at most, and as many of which it has the footers.
+const KEPT_FILES: usize = 64;
 
 /// The beginnings of files that were read last, which are all of them where they are small.
 #[derive(Debug, Default)]

@@ -14,9 +14,9 @@ mod store;
 mod walk;
 
 pub use footer::{FileFooter, RowGroupInfo};
-pub(crate) use footer::{read_footers, read_footers_here};
+pub(crate) use footer::{KnownColumns, read_footers, read_footers_here, row_groups};
 pub use hive::PathColumns;
-pub(crate) use hive::hive_folder;
+pub(crate) use hive::{hive_folder, told_beside};
 pub(crate) use in_order::in_order;
 pub(crate) use locate::find_paths;
 pub use locate::{DataFile, ReadOptions, find_files, local_folder};

@@ -27,7 +27,7 @@ use super::hive::decoded;
 /// Between ranges that are nearer to each other than this, what nobody wants is read as well: a request costs more.
 const GAP_BYTES: u64 = 1 << 20;
 /// What is longer is asked for in pieces, side by side: one connection gives less than the machine takes.
-const PIECE_BYTES: u64 = 8 << 20;
+const PIECE_BYTES: u64 = 4 << 20;
 
 /// Files by name, wherever these are. Blocks; what may come right is tried again, but not for ever; requests of one call are
 /// under way at once.

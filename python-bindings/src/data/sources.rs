@@ -41,21 +41,24 @@ impl PySources {
         }))
     }
 
-    /// The rows of Parquet files, given by name and length, in a store that Python reaches with this definition.
+    /// The rows of Parquet files, given by name and length, in a store that Python reaches with this definition; an empty one: they are
+    /// local.
     #[staticmethod]
+    #[pyo3(signature = (definition, files, is_hive, has_path, merges=None))]
     fn read_parquet_in(
         py: Python<'_>,
         definition: Vec<u8>,
         files: Vec<(String, u64)>,
         is_hive: bool,
         has_path: bool,
+        merges: Option<bool>,
     ) -> PyResult<PyPlan> {
         let file = |(path, size_bytes)| DataFile { path, size_bytes };
         let files: Vec<DataFile> = files.into_iter().map(file).collect();
         let definition = definition.into();
         let told = PathColumns { is_hive, has_path };
         made(detached(py, || {
-            Dataset::read_parquet_in(StoreSpec { definition }, &files, told)
+            Dataset::read_parquet_in(StoreSpec { definition }, files, told, merges)
         }))
     }
 

@@ -79,6 +79,47 @@ class TestParquet:
         assert dataset.materialize().count() == 6000
         assert store.most_at_once >= 8
 
+    def test_footers_of_many_files_are_not_read_before_the_first_row(self, store):
+        for number in range(200):
+            ids = list(range(10 * number, 10 * number + 10))
+            store.files[f"lots/day={number % 2}/{number:03}.parquet"] = as_parquet(pyarrow.table({"id": ids}))
+        dataset = aktis.data.read_parquet(store.url("lots"))
+        # Of each file the length and the end are asked for.
+        assert len({request.path for request in gets(store)}) == 32
+        assert dataset.columns() == ["id", "day"]
+        rows = iter(dataset.iter_rows())
+        first = next(rows)
+        assert (first["id"], first["day"]) == (0, "0")
+        assert len([first, *rows]) == dataset.count() == 2000
+        odd = dataset.filter("day = '1' and id % 10 = 3").take_all()
+        assert sorted(row["id"] for row in odd) == list(range(13, 2000, 20))
+
+    def test_all_footers_are_read_where_files_differ_or_it_is_asked_for(self, store):
+        for number in range(100):
+            columns = {"id": [number], **({"late": [1]} if number > 80 else {})}
+            store.files[f"later/{number:03}.parquet"] = as_parquet(pyarrow.table(columns))
+            store.files[f"same/{number:03}.parquet"] = as_parquet(pyarrow.table({"id": [number]}))
+        later = aktis.data.read_parquet(store.url("later"))
+        assert later.columns() == ["id", "late"]
+        assert sum(row["late"] is None for row in later.take_all()) == 81
+        same = aktis.data.read_parquet(store.url("same"), merge_schema=True)
+        assert len({request.path for request in gets(store) if "/same/" in request.path}) == 100
+        # Known from the footers: no file is read for it.
+        seen = len(store.requests)
+        assert same.count() == 100
+        assert len(store.requests) == seen
+
+    def test_file_with_a_column_of_its_own_is_named_where_only_some_were_looked_at(self, store, tmp_path):
+        for number in range(100):
+            (tmp_path / f"{number:03}.parquet").write_bytes(as_parquet(pyarrow.table({"id": [number]})))
+        odd = pyarrow.table({"id": [62], "odd": [1]})
+        (tmp_path / "062.parquet").write_bytes(as_parquet(odd))
+        with pytest.raises(ValueError, match=r"062\.parquet: it has a column 'odd'.*merge_schema=True"):
+            aktis.data.read_parquet(str(tmp_path), merge_schema=False).take_all()
+        assert aktis.data.read_parquet(str(tmp_path)).columns() == ["id", "odd"]
+        with pytest.raises(TypeError, match="merge_schema must be"):
+            aktis.data.read_parquet(str(tmp_path), merge_schema="yes")
+
     def test_long_columns_come_in_pieces_and_whole(self, store):
         big = bytes(range(256)) * 50_000
         store.files["long.parquet"] = as_parquet(pyarrow.table({"big": [big, big[::-1]]}), compression="none")

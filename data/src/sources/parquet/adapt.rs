@@ -33,6 +33,8 @@ pub(crate) struct ScanColumns {
     told: PathColumns,
     columns: Vec<usize>,
     predicate: Option<Expression>,
+    /// Whether nobody has seen the columns of all files.
+    is_unread: bool,
 }
 
 impl ScanColumns {
@@ -51,7 +53,39 @@ impl ScanColumns {
             },
             columns: scan.columns.iter().map(|&column| column as usize).collect(),
             predicate: predicate.transpose()?,
+            is_unread: scan.is_unread,
         })
+    }
+
+    /// Whether not all rows are wanted.
+    pub(super) fn has_predicate(&self) -> bool {
+        self.predicate.is_some()
+    }
+
+    /// Takes in the columns of a file that nobody had looked at. Returns what its kind is called. Fails if the dataset lacks some of them:
+    /// their values would be lost.
+    pub(super) fn know(
+        &mut self,
+        own: &SchemaRef,
+        paths: impl Fn() -> String,
+    ) -> Result<u32, TaskFailure> {
+        let number = |index: usize| u32::try_from(index).expect("fewer than 2^32 files");
+        if let Some(known) = self.files.iter().rposition(|known| known == own) {
+            return Ok(number(known));
+        }
+        let is_new = |field: &&FieldRef| self.table.field_with_name(field.name()).is_err();
+        if let Some(field) = own.fields().iter().find(is_new) {
+            let (name, paths) = (field.name(), paths());
+            return Err(TaskFailure::new(
+                ErrorCode::InvalidArgument,
+                format!(
+                    "read {paths}: it has a column '{name}', which the files that were looked at for the columns of the dataset \
+                     lack; read_parquet(..., merge_schema=True) looks at all files first"
+                ),
+            ));
+        }
+        self.files.push(Arc::clone(own));
+        Ok(number(self.files.len() - 1))
     }
 
     /// Whether rows of both parts may come from one stream.
@@ -112,7 +146,17 @@ impl ScanColumns {
             filter,
             wanted: wanted.len(),
             is_identity: self.files.is_empty(),
+            advice: self.advice(),
         })
+    }
+
+    /// What helps where a file has columns of other types than the dataset.
+    fn advice(&self) -> &'static str {
+        if self.is_unread {
+            "read_parquet(..., merge_schema=True) looks at all files first, and finds the type that all values fit into"
+        } else {
+            "read such files separately"
+        }
     }
 
     fn columns_of(&self, predicate: &Expression) -> Result<Vec<String>, DataFusionError> {
@@ -140,6 +184,7 @@ pub(crate) struct Adapter {
     filter: Option<Arc<dyn PhysicalExpr>>,
     wanted: usize,
     is_identity: bool,
+    advice: &'static str,
 }
 
 impl Adapter {
@@ -162,7 +207,7 @@ impl Adapter {
             let between = misfit.between("in the dataset", &format!("in {}", paths()));
             TaskFailure::new(
                 ErrorCode::InvalidArgument,
-                format!("read_parquet(): {between}; read such files separately"),
+                format!("read_parquet(): {between}; {}", self.advice),
             )
         })?;
         let Some(filter) = &self.filter else {

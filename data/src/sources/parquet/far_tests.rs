@@ -1,9 +1,12 @@
 //! Files that are not local.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
 
 use crate::Execution;
 use crate::executor::ExecutionOptions;
@@ -28,7 +31,7 @@ fn far(folder: &Path, names: &[&str]) -> Dataset {
     let store = StoreSpec {
         definition: "far".into(),
     };
-    Dataset::read_parquet_in(store, &files, PathColumns::default()).expect("has footers")
+    Dataset::read_parquet_in(store, files, PathColumns::default(), None).expect("has footers")
 }
 
 fn read(dataset: &Dataset) -> Result<Vec<i64>, TaskFailure> {
@@ -78,4 +81,65 @@ fn what_a_store_refuses_reaches_the_user_in_its_words_with_its_number() {
         failure.message.ends_with("b.parquet: it is far and gone"),
         "{failure}"
     );
+}
+
+/// Files of ten rows each, in groups of four, of which only some are looked at.
+fn write_many(folder: &Path) {
+    for number in 0..100 {
+        write_file(
+            &folder.join(format!("{number:03}.parquet")),
+            number * 10,
+            10,
+            4,
+        );
+    }
+}
+
+fn many(folder: &Path) -> Dataset {
+    let names: Vec<String> = (0..100)
+        .map(|number| format!("{number:03}.parquet"))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    far(folder, &names)
+}
+
+#[test]
+fn rows_of_files_that_nobody_looked_at_come_in_order_and_filters_and_limits_hold() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_many(folder.path());
+    let dataset = many(folder.path());
+    let all = read(&dataset).expect("reads");
+    assert_eq!(all, (0..1000).collect::<Vec<_>>());
+    let some = dataset.filter("id % 100 = 7").expect("filters");
+    let wanted: Vec<i64> = (0..10).map(|hundred| hundred * 100 + 7).collect();
+    assert_eq!(read(&some).expect("reads"), wanted);
+    let first = dataset.limit(15).expect("limits");
+    assert_eq!(read(&first).expect("reads"), (0..15).collect::<Vec<_>>());
+}
+
+#[test]
+fn file_that_nobody_looked_at_may_have_narrower_columns_and_no_others() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_many(folder.path());
+    let put = |number: usize, name: &str, column: ArrayRef| {
+        let batch = RecordBatch::try_from_iter([(name, column)]).expect("of one length");
+        let file = std::fs::File::create(folder.path().join(format!("{number:03}.parquet")));
+        let file = file.expect("creates");
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("begins");
+        writer.write(&batch).expect("writes");
+        writer.close().expect("ends");
+    };
+    put(62, "id", Arc::new(Int32Array::from(vec![7, 8])));
+    let narrow = read(&many(folder.path())).expect("reads");
+    assert_eq!((narrow.len(), &narrow[620..622]), (992, &[7, 8][..]));
+    let others: [(&str, ArrayRef); 2] = [
+        ("new", Arc::new(Int64Array::from(vec![1]))),
+        ("id", Arc::new(StringArray::from(vec!["text"]))),
+    ];
+    for (name, column) in others {
+        put(63, name, column);
+        let text = read(&many(folder.path())).expect_err("is refused").message;
+        let named = ["063.parquet", &format!("'{name}'"), "merge_schema=True"];
+        assert!(named.iter().all(|part| text.contains(part)), "{text}");
+    }
 }

@@ -5,6 +5,7 @@ mod adapt;
 mod adapt_tests;
 #[cfg(test)]
 mod far_tests;
+mod learned;
 mod positions;
 mod prune;
 mod read;
@@ -12,15 +13,22 @@ mod small;
 #[cfg(test)]
 mod small_tests;
 pub(crate) mod spec;
+mod stream;
 mod table;
+mod unread;
 
 pub use table::ParquetTable;
+use unread::UnreadTable;
+pub(crate) use unread::table_of;
 
 use super::SourceKind;
 
 pub(super) const KIND: SourceKind = SourceKind {
     name: "parquet",
-    of_table: |table| Some(table.downcast_ref::<ParquetTable>()?),
+    of_table: |table| match table.downcast_ref::<ParquetTable>() {
+        Some(known) => Some(known),
+        None => Some(table.downcast_ref::<UnreadTable>()?),
+    },
     reader: |settings| Ok(Box::new(read::FileReader::new(settings)?)),
     calls_python: false,
 };

@@ -9,7 +9,7 @@ use datafusion_expr::utils::conjunction;
 use datafusion_expr::{Expr, TableSource};
 
 use super::ParquetTable;
-use super::prune::prune;
+use super::prune::kept;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
 use crate::block;
 use crate::ledger::Trait;
@@ -42,7 +42,9 @@ impl Source for ParquetTable {
     }
 
     fn pruned(&self, filters: &[Expr]) -> Result<Option<Arc<dyn TableSource>>, DataFusionError> {
-        prune(self, filters)
+        let paths = self.files.iter().map(|file| file.file.path.as_str());
+        let kept = kept(paths, self.told, &self.partitions, filters)?;
+        Ok(kept.map(|kept| Arc::new(self.with_files(&kept)) as _))
     }
 
     fn identity(&self) -> Result<Vec<Trait>, String> {
@@ -78,7 +80,10 @@ impl Source for ParquetTable {
         }
         let split = |(parts, rows): (Vec<FilePart>, u64)| Split {
             row_bytes: parts.iter().map(|part| part.bytes).sum::<u64>() / rows.max(1),
-            position: crate::sources::encode(&FilesPosition { parts }),
+            position: crate::sources::encode(&FilesPosition {
+                parts,
+                unread: Vec::new(),
+            }),
             blocks: Vec::new(),
             rows,
         };
@@ -92,9 +97,6 @@ impl Source for ParquetTable {
         } else {
             self.file_schemas.iter().map(encode).collect()
         };
-        let column = |&column: &usize| u32::try_from(column).expect("fewer than 2^32 columns");
-        let predicate = conjunction(wanted.filters.iter().cloned());
-        let predicate = predicate.map(|all| ExpressionSpec::of(&Expression::planned(&all)?));
         let row_bytes = self.bytes() / Self::rows(self).max(1);
         Ok(crate::sources::encode(&ScanSpec {
             schema: encode(&self.schema)?,
@@ -102,8 +104,9 @@ impl Source for ParquetTable {
             partitions: self.partitions.clone(),
             has_path: self.told.has_path,
             store: self.store.definition.clone(),
-            columns: wanted.columns.iter().map(column).collect(),
-            predicate: predicate.transpose()?,
+            is_unread: false,
+            columns: columns_of(wanted),
+            predicate: predicate_of(wanted)?,
             batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows).min(wanted.most_rows),
         }))
     }
@@ -111,10 +114,23 @@ impl Source for ParquetTable {
 
 impl ParquetTable {
     /// Bytes of all row groups before compression.
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         let groups = self.files.iter().flat_map(|file| file.row_groups.iter());
         groups.map(|group| group.bytes).sum()
     }
+}
+
+/// The wanted columns, as they travel.
+pub(super) fn columns_of(wanted: &Wanted<'_>) -> Vec<u32> {
+    let column = |&column: &usize| u32::try_from(column).expect("fewer than 2^32 columns");
+    wanted.columns.iter().map(column).collect()
+}
+
+/// Which rows are wanted, as it travels.
+pub(super) fn predicate_of(wanted: &Wanted<'_>) -> Result<Option<ExpressionSpec>, DataFusionError> {
+    let predicate = conjunction(wanted.filters.iter().cloned());
+    let predicate = predicate.map(|all| ExpressionSpec::of(&Expression::planned(&all)?));
+    predicate.transpose()
 }
 
 fn count(number: usize) -> u32 {
@@ -122,7 +138,7 @@ fn count(number: usize) -> u32 {
 }
 
 /// Rows to read at once: a multiple of what the first function wants.
-fn batch_rows(row_bytes: u64, wanted: Option<usize>) -> u64 {
+pub(super) fn batch_rows(row_bytes: u64, wanted: Option<usize>) -> u64 {
     match wanted {
         Some(rows) => {
             let rows = rows.max(1) as u64;

@@ -6,38 +6,31 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::and_kleene;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::DataFusionError;
-use datafusion_expr::{Expr, TableSource};
+use datafusion_expr::Expr;
 
-use super::ParquetTable;
 use crate::plan::Expression;
+use crate::storage::PathColumns;
 
-/// The table with only those files that may have rows for which all filters are true; `None`: just as it is.
-pub(super) fn prune(
-    table: &ParquetTable,
+/// Which files may have rows for which all filters are true: their folders' names are a batch of one row per file. `None`: no
+/// filter is about these alone.
+pub(super) fn kept<'a>(
+    paths: impl Iterator<Item = &'a str>,
+    told: PathColumns,
+    partitions: &[String],
     filters: &[Expr],
-) -> Result<Option<Arc<dyn TableSource>>, DataFusionError> {
+) -> Result<Option<Vec<bool>>, DataFusionError> {
     let tells = |filter: &&Expr| {
         let columns = filter.column_refs();
         !columns.is_empty()
             && columns
                 .iter()
-                .all(|column| table.partitions.contains(&column.name))
+                .all(|column| partitions.contains(&column.name))
     };
     let filters: Vec<&Expr> = filters.iter().filter(tells).collect();
     if filters.is_empty() {
         return Ok(None);
     }
-    let kept = matching(table, &filters)?;
-    Ok(Some(Arc::new(table.with_files(&kept))))
-}
-
-/// Which files match: their folders' names are a batch of one row per file.
-fn matching(table: &ParquetTable, filters: &[&Expr]) -> Result<Vec<bool>, DataFusionError> {
-    let values: Vec<_> = table
-        .files
-        .iter()
-        .map(|file| table.told.of(&file.file.path))
-        .collect();
+    let values: Vec<_> = paths.map(|path| told.of(path)).collect();
     let column = |name: &String| -> ArrayRef {
         let of_file = |values: &Vec<(String, Option<String>)>| {
             let found = values.iter().find(|(known, _)| known == name);
@@ -45,13 +38,12 @@ fn matching(table: &ParquetTable, filters: &[&Expr]) -> Result<Vec<bool>, DataFu
         };
         Arc::new(values.iter().map(of_file).collect::<StringArray>())
     };
-    let fields: Vec<Field> = table
-        .partitions
+    let fields: Vec<Field> = partitions
         .iter()
         .map(|name| Field::new(name, DataType::Utf8, true))
         .collect();
     let schema = Arc::new(Schema::new(fields));
-    let columns = table.partitions.iter().map(column).collect();
+    let columns = partitions.iter().map(column).collect();
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     let mut mask = BooleanArray::from(vec![true; batch.num_rows()]);
     for filter in filters {
@@ -60,5 +52,6 @@ fn matching(table: &ParquetTable, filters: &[&Expr]) -> Result<Vec<bool>, DataFu
         mask = and_kleene(&mask, matches.as_boolean())?;
     }
     // Where a filter is null, no row matches.
-    Ok(mask.iter().map(|matches| matches == Some(true)).collect())
+    let kept = mask.iter().map(|matches| matches == Some(true));
+    Ok(Some(kept.collect()))
 }

@@ -1,52 +1,56 @@
 //! Reading parts of Parquet files.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::RecordBatch;
 use bytes::Bytes;
 use datafusion_common::DataFusionError;
 use datafusion_datasource::PartitionedFile;
 use datafusion_datasource::file_groups::FileGroup;
 use datafusion_datasource::file_scan_config::FileScanConfigBuilder;
 use datafusion_datasource::source::DataSourceExec;
+use datafusion_datasource_parquet::metadata::DFParquetMetadata;
 use datafusion_datasource_parquet::source::ParquetSource;
 use datafusion_datasource_parquet::{CachedParquetFileReaderFactory, ParquetAccessPlan};
+use datafusion_execution::cache::cache_manager::FileMetadataCache;
 use datafusion_execution::object_store::ObjectStoreUrl;
 use datafusion_execution::runtime_env::RuntimeEnv;
 use datafusion_execution::{SendableRecordBatchStream, TaskContext};
 use datafusion_physical_plan::ExecutionPlan;
-use datafusion_physical_plan::stream::RecordBatchReceiverStream;
-use futures::StreamExt;
+use object_store::ObjectMeta;
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use tokio::runtime::Runtime as TokioRuntime;
+use parquet::file::metadata::ParquetMetaData;
+use tokio::runtime::{Builder, Runtime as TokioRuntime};
+use tokio::sync::Mutex as AsyncMutex;
 
-use super::adapt::{Adapter, ScanColumns};
+use super::adapt::Adapter;
 use super::small;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
+use super::stream::FileStream;
 use crate::error::first_line;
 use crate::operators::stream::BatchStream;
 use crate::os_error;
-use crate::panics;
-use crate::sources::{Opened, PartPlace, Places, SourceReader};
+use crate::sources::{Asked, Opened, PartPlace, Places, SourceReader};
 use crate::storage::{DataFile, Store, StoreSpec};
 
 /// How much of a file's end is read first: most footers fit.
 const FOOTER_HINT_BYTES: usize = 64 << 10;
-/// Of files that are far, so many bytes (before compression) are one run: the next ones are asked for while it is decoded.
-const FAR_RUN_BYTES: u64 = 16 << 20;
-/// Runs of files that are far are asked for ahead until they have so many bytes, before compression, and at least one is.
-const AHEAD_BYTES: u64 = 64 << 20;
-/// Runs that are under way at most.
-const AHEAD_RUNS: usize = 16;
+
+/// Many more than there are requests under way, so that it is rare that two files meet.
+const FOOTERS_AT_ONCE: usize = 256;
 
 /// Reads parts of Parquet files: row groups are skipped by their statistics, pages by the page index, rows by the
 /// predicate while they are decoded. Keeps footers between inputs.
 pub(super) struct FileReader {
     scan: ScanSpec,
     files: Files,
+    /// Reads files that are far beside whoever takes their rows, so that there is always something asked for; `None`: they are local.
+    beside: Option<Arc<TokioRuntime>>,
+    /// What the input that was opened last has asked for.
+    last: Asked,
 }
 
 impl FileReader {
@@ -57,9 +61,17 @@ impl FileReader {
         let store = StoreSpec { definition }.open()?;
         let context =
             Arc::new(TaskContext::default().with_runtime(Arc::new(RuntimeEnv::default())));
+        let asking = Arc::new(std::array::from_fn(|_| AsyncMutex::new(())));
+        let files = Files {
+            store,
+            context,
+            asking,
+        };
         Ok(Self {
             scan,
-            files: Files { store, context },
+            beside: files.store.is_remote().then(beside).transpose()?,
+            files,
+            last: Asked::default(),
         })
     }
 }
@@ -70,43 +82,34 @@ impl SourceReader for FileReader {
         input: Opened,
         row_limit: Option<usize>,
     ) -> Result<Box<dyn BatchStream>, TaskFailure> {
-        let FilesPosition { parts } = crate::sources::decode(&input.position)?;
-        let columns = ScanColumns::new(&self.scan)
-            .map_err(|error| Paths::of(&parts, &self.files.store).failure(&error))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .build()
-            .map_err(|error| {
-                TaskFailure::new(ErrorCode::Internal, format!("start a reader: {error}"))
-            })?;
-        let are_told_apart = self.scan.predicate.is_none();
-        let runs = runs(
-            &parts,
-            &columns,
-            self.files.store.is_remote(),
-            are_told_apart,
-        );
-        Ok(Box::new(FileStream {
-            files: self.files.clone(),
-            batch_rows: self.scan.batch_rows,
-            row_limit,
-            runs,
-            columns,
-            runtime,
-            open: VecDeque::new(),
-        }))
+        let position = crate::sources::decode(&input.position)?;
+        let runtime = match &self.beside {
+            Some(runtime) => Arc::clone(runtime),
+            None => Arc::new(started(Builder::new_current_thread().build())?),
+        };
+        let rows = FileStream::new(&self.scan, self.files.clone(), position, row_limit, runtime)?;
+        self.last = rows.asked();
+        Ok(Box::new(rows))
     }
 
     fn places(&self, position: &Bytes) -> Result<Option<Places>, TaskFailure> {
-        let FilesPosition { parts } = crate::sources::decode(position)?;
+        let FilesPosition { parts, unread } = crate::sources::decode(position)?;
         let parts = parts.into_iter().map(|part| PartPlace {
             file: Some(part.path),
             row_group: Some(part.row_group.into()),
             first_row: part.first_row,
             rows: part.rows,
         });
+        let is_exact = self.scan.predicate.is_none() && unread.is_empty();
+        let unread = unread.into_iter().map(|part| PartPlace {
+            file: Some(part.path),
+            row_group: None,
+            first_row: 0,
+            rows: 0,
+        });
         Ok(Some(Places {
-            parts: parts.collect(),
-            is_exact: self.scan.predicate.is_none(),
+            parts: parts.chain(unread).collect(),
+            is_exact,
         }))
     }
 
@@ -117,40 +120,68 @@ impl SourceReader for FileReader {
     fn may_run_ahead(&self) -> bool {
         true
     }
+
+    fn asked(&self) -> Option<Asked> {
+        self.beside.is_some().then(|| self.last.clone())
+    }
 }
 
-/// Parts that one stream reads: those of files that are far are few, so that several streams wait for answers at once.
-/// `are_told_apart`: small files are read in another way than others.
-fn runs(
-    parts: &[FilePart],
-    columns: &ScanColumns,
-    is_far: bool,
-    are_told_apart: bool,
-) -> VecDeque<Vec<FilePart>> {
-    let mut bytes = 0;
-    let is_one_run = |one: &FilePart, next: &FilePart| {
-        bytes += one.bytes;
-        let is_enough = is_far && (one.path != next.path || bytes >= FAR_RUN_BYTES);
-        let is_alike = !are_told_apart || small::is_all_of_one(one) == small::is_all_of_one(next);
-        let is_one = !is_enough && is_alike && columns.is_one_run(one, next);
-        if !is_one {
-            bytes = 0;
-        }
-        is_one
-    };
-    let runs = parts.chunk_by(is_one_run);
-    runs.map(<[FilePart]>::to_vec).collect()
+/// A thread that reads beside others. Answers that nobody waits for any more do not hold its end up.
+fn beside() -> Result<Arc<TokioRuntime>, TaskFailure> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("aktis-read-far")
+        .build();
+    started(runtime).map(Arc::new)
+}
+
+fn started(runtime: std::io::Result<TokioRuntime>) -> Result<TokioRuntime, TaskFailure> {
+    runtime
+        .map_err(|error| TaskFailure::new(ErrorCode::Internal, format!("start a reader: {error}")))
 }
 
 /// Where files lie, and what is known of them.
 #[derive(Clone)]
-struct Files {
-    store: Store,
+pub(super) struct Files {
+    pub(super) store: Store,
     context: Arc<TaskContext>,
+    /// Which footers are asked for now, by what paths hash to: several streams read from one file, and the first asks for all.
+    asking: Arc<[AsyncMutex<()>; FOOTERS_AT_ONCE]>,
 }
 
 impl Files {
-    fn stream(
+    /// Asks for the footer of a file, unless it is known, and keeps it for whoever reads from it next.
+    pub(super) async fn footer(
+        &self,
+        file: &DataFile,
+    ) -> Result<Arc<ParquetMetaData>, DataFusionError> {
+        let location = self.store.location(file);
+        let object = ObjectMeta {
+            location: location.map_err(|error| DataFusionError::External(Box::new(error)))?,
+            last_modified: std::time::SystemTime::UNIX_EPOCH.into(),
+            size: file.size_bytes,
+            e_tag: None,
+            version: None,
+        };
+        let mut hasher = DefaultHasher::new();
+        file.path.hash(&mut hasher);
+        let place = usize::try_from(hasher.finish() % FOOTERS_AT_ONCE as u64).expect("is small");
+        let _asking = self.asking[place].lock().await;
+        let objects = self.store.objects();
+        let read = DFParquetMetadata::new(&objects, &object)
+            .with_metadata_size_hint(Some(FOOTER_HINT_BYTES))
+            .with_file_metadata_cache(Some(self.footers()));
+        read.fetch_metadata().await
+    }
+
+    /// The footers that were read last.
+    pub(super) fn footers(&self) -> Arc<FileMetadataCache> {
+        let runtime = self.context.runtime_env();
+        runtime.cache_manager.get_file_metadata_cache()
+    }
+
+    /// The rows of `parts`, which have the same columns.
+    pub(super) fn stream(
         &self,
         adapter: &Adapter,
         parts: &[FilePart],
@@ -161,12 +192,8 @@ impl Files {
         if adapter.pushed.is_none() && parts.iter().all(small::is_all_of_one) {
             return small::stream(&self.store, adapter, parts, batch_rows, row_limit);
         }
-        let cache = self
-            .context
-            .runtime_env()
-            .cache_manager
-            .get_file_metadata_cache();
-        let factory = CachedParquetFileReaderFactory::new(self.store.objects(), cache);
+        let objects = self.store.objects();
+        let factory = CachedParquetFileReaderFactory::new(objects, self.footers());
         let mut source = ParquetSource::new(Arc::clone(&adapter.own))
             .with_metadata_size_hint(FOOTER_HINT_BYTES)
             .with_parquet_file_reader_factory(Arc::new(factory))
@@ -242,26 +269,28 @@ fn rows(count: u64) -> usize {
 }
 
 /// The files of an input, for messages.
-struct Paths {
+pub(super) struct Paths {
     paths: Vec<String>,
     store: Store,
 }
 
 impl Paths {
-    fn of(parts: &[FilePart], store: &Store) -> Self {
-        Self {
-            paths: parts.iter().map(|part| part.path.clone()).collect(),
-            store: store.clone(),
-        }
+    pub(super) fn new(paths: Vec<String>, store: &Store) -> Self {
+        let store = store.clone();
+        Self { paths, store }
     }
 
-    fn names(&self) -> String {
+    pub(super) fn of(parts: &[FilePart], store: &Store) -> Self {
+        Self::new(parts.iter().map(|part| part.path.clone()).collect(), store)
+    }
+
+    pub(super) fn names(&self) -> String {
         let mut paths = self.paths.clone();
         paths.dedup();
         paths.join(" or ")
     }
 
-    fn failure(&self, error: &DataFusionError) -> TaskFailure {
+    pub(super) fn failure(&self, error: &DataFusionError) -> TaskFailure {
         if let Some(refused) = self.store.take_refused() {
             return TaskFailure::of_os(refused.number, refused.text);
         }
@@ -282,7 +311,7 @@ impl Paths {
     }
 
     /// Decoders meet values that they did not expect by panicking.
-    fn panicked(&self, text: &str) -> TaskFailure {
+    pub(super) fn panicked(&self, text: &str) -> TaskFailure {
         self.damaged(&format!("its decoder panicked: {text}"))
     }
 
@@ -292,115 +321,5 @@ impl Paths {
             ErrorCode::InvalidArgument,
             format!("read {paths}: it is damaged or not Parquet: {detail}"),
         )
-    }
-}
-
-/// The rows of parts of files, run by run: those of a run have the same columns.
-struct FileStream {
-    files: Files,
-    columns: ScanColumns,
-    batch_rows: u64,
-    row_limit: Option<usize>,
-    runs: VecDeque<Vec<FilePart>>,
-    /// Runs that are being read, in order. Before `runtime`, which their tasks belong to.
-    open: VecDeque<RowRun>,
-    runtime: TokioRuntime,
-}
-
-/// A run that is being read.
-struct RowRun {
-    stream: SendableRecordBatchStream,
-    adapter: Adapter,
-    paths: Paths,
-    bytes: u64,
-}
-
-impl BatchStream for FileStream {
-    fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
-        loop {
-            self.open_ahead()?;
-            let Some(run) = self.open.front_mut() else {
-                return Ok(None);
-            };
-            let RowRun {
-                stream,
-                adapter,
-                paths,
-                ..
-            } = run;
-            let runtime = &self.runtime;
-            let read = || {
-                let batch = runtime.block_on(stream.next());
-                batch.transpose().map_err(|error| paths.failure(&error))
-            };
-            let Some(batch) = panics::caught(|text| paths.panicked(text), read)? else {
-                self.open.pop_front();
-                continue;
-            };
-            return adapter.adapt(batch, || paths.names()).map(Some);
-        }
-    }
-}
-
-impl FileStream {
-    /// Begins the next run if none is under way, and more of them where answers take long.
-    fn open_ahead(&mut self) -> Result<(), TaskFailure> {
-        let is_far = self.files.store.is_remote();
-        loop {
-            let bytes: u64 = self.open.iter().map(|run| run.bytes).sum();
-            let is_enough = match self.open.len() {
-                0 => false,
-                1 => !is_far,
-                count => count >= AHEAD_RUNS || bytes >= AHEAD_BYTES,
-            };
-            if is_enough {
-                return Ok(());
-            }
-            let Some(parts) = self.runs.pop_front() else {
-                return Ok(());
-            };
-            self.open.push_back(self.begin(&parts)?);
-        }
-    }
-
-    fn begin(&self, parts: &[FilePart]) -> Result<RowRun, TaskFailure> {
-        let paths = Paths::of(parts, &self.files.store);
-        let open = || {
-            let adapter = self.columns.adapter(&parts[0]);
-            let stream = adapter.and_then(|adapter| {
-                let stream = self
-                    .files
-                    .stream(&adapter, parts, self.batch_rows, self.row_limit)?;
-                Ok((adapter, self.under_way(stream)))
-            });
-            stream.map_err(|error| paths.failure(&error))
-        };
-        let (adapter, stream) = panics::caught(|text| paths.panicked(text), open)?;
-        Ok(RowRun {
-            stream,
-            adapter,
-            paths,
-            bytes: parts.iter().map(|part| part.bytes).sum(),
-        })
-    }
-
-    /// The stream, which goes on by itself whenever this thread waits for another, where answers take long.
-    fn under_way(&self, mut stream: SendableRecordBatchStream) -> SendableRecordBatchStream {
-        if !self.files.store.is_remote() {
-            return stream;
-        }
-        let mut builder = RecordBatchReceiverStream::builder(stream.schema(), 1);
-        let sender = builder.tx();
-        let read = async move {
-            while let Some(batch) = stream.next().await {
-                // The reader has gone: nobody wants the rest.
-                if sender.send(batch).await.is_err() {
-                    break;
-                }
-            }
-            Ok(())
-        };
-        builder.spawn_on(read, self.runtime.handle());
-        builder.build()
     }
 }

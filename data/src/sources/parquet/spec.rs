@@ -32,6 +32,9 @@ pub(crate) struct ScanSpec {
     /// What reaches the files; empty: they are local.
     #[prost(bytes = "bytes", tag = "8")]
     pub(crate) store: Bytes,
+    /// Whether the columns are those of some of the files, and what others have, their footers will tell.
+    #[prost(bool, tag = "9")]
+    pub(crate) is_unread: bool,
 }
 
 /// Parts of files, in order.
@@ -39,6 +42,26 @@ pub(crate) struct ScanSpec {
 pub(crate) struct FilesPosition {
     #[prost(message, repeated, tag = "1")]
     pub(crate) parts: Vec<FilePart>,
+    /// The same of files whose footers nobody has read; then there are no `parts`.
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) unread: Vec<UnreadPart>,
+}
+
+/// The row groups whose middles lie in a share of a file. That of group `i` of `n` lies at `(i + 1/2) / n` of the file's length.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct UnreadPart {
+    /// As in [`FilePart`].
+    #[prost(string, tag = "1")]
+    pub(crate) path: String,
+    /// Length of the file.
+    #[prost(uint64, tag = "2")]
+    pub(crate) size_bytes: u64,
+    /// The first byte of the share.
+    #[prost(uint64, tag = "3")]
+    pub(crate) start: u64,
+    /// One after its last byte.
+    #[prost(uint64, tag = "4")]
+    pub(crate) end: u64,
 }
 
 /// Rows of one row group of a file.

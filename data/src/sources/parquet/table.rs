@@ -8,10 +8,10 @@ use datafusion_expr::{Expr, TableProviderFilterPushDown, TableSource};
 
 use crate::columns::{self, Misfit};
 use crate::error::PlanError;
-use crate::storage::{FileFooter, PathColumns, StoreSpec};
+use crate::storage::{FileFooter, PathColumns, StoreSpec, told_beside};
 
 /// Parquet files.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ParquetTable {
     /// Where they lie.
     pub(crate) store: StoreSpec,
@@ -65,8 +65,9 @@ impl ParquetTable {
                     .to_owned(),
             ));
         }
-        table.partitions = table.partitions_beside(&schema);
-        table.schema = table.with_partitions(&schema);
+        let paths = table.files.iter().map(|file| file.file.path.as_str());
+        table.partitions = told_beside(told, paths, &schema);
+        table.schema = with_partitions(&schema, &table.partitions);
         Ok(table)
     }
 
@@ -111,7 +112,8 @@ impl ParquetTable {
                 .all(|schema| *schema == self.schema)
     }
 
-    fn unified(&self) -> Result<SchemaRef, PlanError> {
+    /// The columns of all files, without those that only paths tell.
+    pub(super) fn unified(&self) -> Result<SchemaRef, PlanError> {
         let mut kinds = self.file_schemas.iter();
         let mut schema = kinds
             .next()
@@ -145,41 +147,37 @@ impl ParquetTable {
             "read_parquet(): {between}; read such files separately, or write them anew with one type"
         ))
     }
+}
 
-    /// What paths tell and the files do not.
-    fn partitions_beside(&self, schema: &Schema) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        let mut last_folder = None;
-        for file in &self.files {
-            // What the paths in one folder tell are the same columns.
-            let folder = file.file.path.rsplit_once('/').map(|(folder, _)| folder);
-            if folder.is_some() && folder == last_folder {
-                continue;
-            }
-            last_folder = folder;
-            for (name, _) in self.told.of(&file.file.path) {
-                if schema.field_with_name(&name).is_err() && !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-        }
-        names
+/// The columns of files, and behind them those that only their paths tell.
+pub(super) fn with_partitions(schema: &SchemaRef, partitions: &[String]) -> SchemaRef {
+    if partitions.is_empty() {
+        return Arc::clone(schema);
     }
+    let column = |name: &String| -> FieldRef { Arc::new(Field::new(name, DataType::Utf8, true)) };
+    let own = schema.fields().iter().cloned();
+    let fields: Vec<FieldRef> = own.chain(partitions.iter().map(column)).collect();
+    Arc::new(Schema::new(fields))
+}
 
-    fn with_partitions(&self, schema: &SchemaRef) -> SchemaRef {
-        if self.partitions.is_empty() {
-            return Arc::clone(schema);
+/// The reader evaluates a filter row by row while it decodes, but only over flat columns.
+pub(super) fn pushed_down(schema: &Schema, filters: &[&Expr]) -> Vec<TableProviderFilterPushDown> {
+    let is_flat = |name: &str| {
+        let field = schema.field_with_name(name);
+        field.is_ok_and(|field| !field.data_type().is_nested())
+    };
+    let exact = |filter: &&Expr| {
+        let columns = filter.column_refs();
+        let is_exact = !columns.is_empty()
+            && columns.iter().all(|column| is_flat(&column.name))
+            && !filter.is_volatile();
+        if is_exact {
+            TableProviderFilterPushDown::Exact
+        } else {
+            TableProviderFilterPushDown::Unsupported
         }
-        let column =
-            |name: &String| -> FieldRef { Arc::new(Field::new(name, DataType::Utf8, true)) };
-        let fields: Vec<FieldRef> = schema
-            .fields()
-            .iter()
-            .cloned()
-            .chain(self.partitions.iter().map(column))
-            .collect();
-        Arc::new(Schema::new(fields))
-    }
+    };
+    filters.iter().map(exact).collect()
 }
 
 impl TableSource for ParquetTable {
@@ -187,27 +185,10 @@ impl TableSource for ParquetTable {
         Arc::clone(&self.schema)
     }
 
-    /// The reader evaluates a filter row by row while it decodes, but only over flat columns.
     fn supports_filters_pushdown(
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        let is_flat = |name: &str| {
-            self.schema
-                .field_with_name(name)
-                .is_ok_and(|field| !field.data_type().is_nested())
-        };
-        let exact = |filter: &&Expr| {
-            let columns = filter.column_refs();
-            let is_exact = !columns.is_empty()
-                && columns.iter().all(|column| is_flat(&column.name))
-                && !filter.is_volatile();
-            if is_exact {
-                TableProviderFilterPushDown::Exact
-            } else {
-                TableProviderFilterPushDown::Unsupported
-            }
-        };
-        Ok(filters.iter().map(exact).collect())
+        Ok(pushed_down(&self.schema, filters))
     }
 }

@@ -126,7 +126,9 @@ def _read(store: Store | None, files: dict[str, int]) -> Dataset:
 
     if store is None:
         return read_parquet([*files], partitioning=None)
-    return Dataset(_native.plan().read_parquet_in(store.dumped("read_dead_letters"), [*files.items()], False, False))
+    return Dataset(
+        _native.plan().read_parquet_in(store.dumped("read_dead_letters"), [*files.items()], False, False, True)
+    )
 
 
 def _none() -> Dataset:

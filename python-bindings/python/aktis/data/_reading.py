@@ -41,12 +41,13 @@ def read_parquet(
     skip_paths: str | list[str] | None = None,
     shuffle: Literal["files"] | FileShuffleConfig | None = None,
     partition_filter: Callable[[list[str]], Any] | None = None,
+    merge_schema: bool | None = None,
     **hints: Unpack[ReadHints],
 ) -> Dataset:
     """The rows of Parquet files.
 
     Files may differ in their columns: the dataset has those of all files, by name, each of a type that all values fit
-    into, and null where a file has none.
+    into, and null where a file has none. Of many files elsewhere only some are looked at for that first; see ``merge_schema``.
 
     Args:
         paths: A file, a folder (which is searched through), a pattern with ``*``, ``?`` or ``**``, or a list of these; here or
@@ -61,6 +62,9 @@ def read_parquet(
         skip_paths: A file or folder, or a list of these, that is left out, whether it is there or not.
         shuffle: ``"files"``: reads the files in an order by chance; a ``FileShuffleConfig(seed=...)``: in the same one every time.
         partition_filter: Gets all paths and returns those that are read.
+        merge_schema: ``True``: the columns are those of all files, whose footers are read here. ``False``: those of 32 files; others may
+            lack some of them, and one that has more, or values that do not fit, is an error of the run that names it. ``None``: all
+            files that are local, or up to 64; of more elsewhere 32, if these have the same columns.
         hints: ``filesystem``: one of ``pyarrow.fs`` or fsspec that the paths lie in. ``override_num_blocks``: how many parts to
             read in. Other arguments of Ray are refused by name.
 
@@ -90,7 +94,10 @@ def read_parquet(
     is_hive = _partitioning.is_hive("read_parquet", partitioning)
     files: list[tuple[str, int]] = []
     has_path = include_paths or _partitioning.needs_path_column(partitioning)
+    if merge_schema not in (None, True, False):
+        raise TypeError(f"read_parquet(): merge_schema must be True, False or None, not {merge_schema!r}")
     looks = partition_filter is not None or shuffle or skip_paths or _partitioning.needs_paths(partitioning)
+    looks = looks or merge_schema is False
     if store is not None or looks:
         skipped = _paths("read_parquet", skip_paths or [])
         texts = without("read_parquet", texts, skipped)
@@ -100,10 +107,11 @@ def read_parquet(
         names = without("read_parquet", [path for path, _ in chosen], skipped)
         left = set(names)
         files = [file for file in chosen if file[0] in left]
-    if store is None:
+    if store is None and merge_schema is not False:
         plan = _native.plan().read_parquet(names, extensions, is_hive, has_path, ignore_missing_paths)
     else:
-        plan = _native.plan().read_parquet_in(store.dumped("read_parquet"), files, is_hive, has_path)
+        definition = b"" if store is None else store.dumped("read_parquet")
+        plan = _native.plan().read_parquet_in(definition, files, is_hive, has_path, merge_schema)
     dataset = _in_parts(plan, parts)
     dataset = _partitioning.applied("read_parquet", dataset, partitioning, names, include_paths=include_paths)
     if filter is not None:

@@ -102,6 +102,7 @@ def read_iceberg(
                 planned.plain.paths,
                 file_extensions=None,
                 partitioning=None,
+                merge_schema=True,
                 filesystem=planned.plain.filesystem,
                 **hints,
             ),
@@ -240,7 +241,9 @@ def _files_of_delta(table: Any, schema: Any, hints: Any) -> Dataset:
         lots = lots if is_hive else delta_partitions.alike(uris, values)
     datasets = []
     for told, some in lots:
-        lot = read_parquet([*some], file_extensions=None, partitioning="hive" if is_hive else None, **hints)
+        lot = read_parquet(
+            [*some], file_extensions=None, partitioning="hive" if is_hive else None, merge_schema=True, **hints
+        )
         columns = {name: lit(value).cast(schema.field(name).type) for name, value in told.items()}
         datasets.append(lot.with_columns(columns) if columns else lot)
     dataset = datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]

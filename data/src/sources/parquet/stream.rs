@@ -1,0 +1,233 @@
+//! The rows of an input, file by file: what is far is asked for ahead.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use aktis_worker::TaskFailure;
+use arrow::array::RecordBatch;
+use datafusion_execution::SendableRecordBatchStream;
+use datafusion_physical_plan::stream::RecordBatchReceiverStream;
+use futures::StreamExt;
+use tokio::runtime::Runtime as TokioRuntime;
+
+use super::adapt::{Adapter, ScanColumns};
+use super::learned::UnreadParts;
+use super::read::{Files, Paths};
+use super::small;
+use super::spec::{FilePart, FilesPosition, ScanSpec};
+use crate::operators::stream::BatchStream;
+use crate::panics;
+use crate::sources::Asked;
+use crate::storage::DataFile;
+
+/// Of files that are far, so many bytes (before compression) are one run, or one row group: each is asked for by itself.
+const FAR_RUN_BYTES: u64 = 4 << 20;
+/// Runs of files that are far are asked for ahead until they have so many bytes, before compression, and at least one is.
+const AHEAD_BYTES: u64 = 64 << 20;
+/// Runs that are under way at most: as many as there are requests under way in a process.
+const AHEAD_RUNS: usize = 32;
+
+/// The rows of parts of files, run by run: those of a run have the same columns.
+pub(super) struct FileStream {
+    files: Files,
+    columns: ScanColumns,
+    batch_rows: u64,
+    row_limit: Option<usize>,
+    runs: VecDeque<Vec<FilePart>>,
+    /// What comes after `runs`. Before `runtime`, as `open`.
+    unread: UnreadParts,
+    /// Runs that are being read, in order. Before `runtime`, which their tasks belong to.
+    open: VecDeque<RowRun>,
+    /// Bytes of `open`, once nothing is left to be asked for.
+    asked: Asked,
+    runtime: Arc<TokioRuntime>,
+}
+
+/// A run that is being read.
+struct RowRun {
+    stream: SendableRecordBatchStream,
+    adapter: Adapter,
+    paths: Paths,
+    bytes: u64,
+}
+
+impl BatchStream for FileStream {
+    fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
+        loop {
+            self.open_ahead(true)?;
+            let Some(run) = self.open.front_mut() else {
+                return Ok(None);
+            };
+            let RowRun {
+                stream,
+                adapter,
+                paths,
+                ..
+            } = run;
+            let runtime = &self.runtime;
+            let read = || {
+                let batch = runtime.block_on(stream.next());
+                batch.transpose().map_err(|error| paths.failure(&error))
+            };
+            let Some(batch) = panics::caught(|text| paths.panicked(text), read)? else {
+                self.open.pop_front();
+                continue;
+            };
+            return adapter.adapt(batch, || paths.names()).map(Some);
+        }
+    }
+}
+
+impl FileStream {
+    /// The rows at `position`.
+    pub(super) fn new(
+        scan: &ScanSpec,
+        files: Files,
+        position: FilesPosition,
+        row_limit: Option<usize>,
+        runtime: Arc<TokioRuntime>,
+    ) -> Result<Self, TaskFailure> {
+        let FilesPosition { parts, unread } = position;
+        let columns = ScanColumns::new(scan)
+            .map_err(|error| Paths::of(&parts, &files.store).failure(&error))?;
+        let mut stream = Self {
+            files,
+            batch_rows: scan.batch_rows,
+            row_limit,
+            runs: VecDeque::new(),
+            columns,
+            runtime,
+            unread: UnreadParts::new(unread),
+            open: VecDeque::new(),
+            asked: Asked::default(),
+        };
+        stream.runs = stream.runs_of(&parts);
+        if stream.files.store.is_remote() {
+            // Answers come while whoever is before this one is still at work.
+            stream.open_ahead(false)?;
+        }
+        Ok(stream)
+    }
+
+    pub(super) fn asked(&self) -> Asked {
+        self.asked.clone()
+    }
+
+    /// Begins the next run if none is under way, and more of them where answers take long. `can_wait`: for the footer of the first one.
+    fn open_ahead(&mut self, can_wait: bool) -> Result<(), TaskFailure> {
+        let is_far = self.files.store.is_remote();
+        loop {
+            let bytes: u64 = self.open.iter().map(|run| run.bytes).sum();
+            let is_enough = match self.open.len() {
+                0 => false,
+                1 => !is_far,
+                count => count >= AHEAD_RUNS || bytes >= AHEAD_BYTES,
+            };
+            if is_enough {
+                return Ok(());
+            }
+            let can_wait = can_wait && self.open.is_empty();
+            let Some(parts) = self.next_run(can_wait)? else {
+                self.asked.say(self.unread.is_empty().then_some(bytes));
+                return Ok(());
+            };
+            self.open.push_back(self.begin(&parts)?);
+        }
+    }
+
+    /// The run after those that are under way; `None`: there is none, or its file is not known yet and others are read meanwhile.
+    fn next_run(&mut self, can_wait: bool) -> Result<Option<Vec<FilePart>>, TaskFailure> {
+        while self.runs.is_empty() {
+            let next = self.unread.next(&self.files, &self.runtime, can_wait);
+            let Some(learned) = next else {
+                return Ok(None);
+            };
+            let paths = Paths::new(vec![learned.part.path.clone()], &self.files.store);
+            let (schema, mut parts) = self.unread.read(learned, &paths)?;
+            let known = self.columns.know(&schema, || paths.names())?;
+            parts.iter_mut().for_each(|part| part.file_schema = known);
+            self.runs = self.runs_of(&parts);
+        }
+        Ok(self.runs.pop_front())
+    }
+
+    /// Parts that one stream reads: those of files that are far are few, so that several streams wait for answers at once. Small files
+    /// that are read as a whole are told apart.
+    fn runs_of(&self, parts: &[FilePart]) -> VecDeque<Vec<FilePart>> {
+        let (is_far, are_told_apart) =
+            (self.files.store.is_remote(), !self.columns.has_predicate());
+        let mut bytes = 0;
+        let is_one_run = |one: &FilePart, next: &FilePart| {
+            bytes += one.bytes;
+            let is_enough = is_far && (one.path != next.path || bytes >= FAR_RUN_BYTES);
+            let is_alike =
+                !are_told_apart || small::is_all_of_one(one) == small::is_all_of_one(next);
+            let is_one = !is_enough && is_alike && self.columns.is_one_run(one, next);
+            if !is_one {
+                bytes = 0;
+            }
+            is_one
+        };
+        let runs = parts.chunk_by(is_one_run);
+        runs.map(<[FilePart]>::to_vec).collect()
+    }
+
+    fn begin(&self, parts: &[FilePart]) -> Result<RowRun, TaskFailure> {
+        let paths = Paths::of(parts, &self.files.store);
+        let open = || {
+            let adapter = self.columns.adapter(&parts[0]);
+            let stream = adapter.and_then(|adapter| {
+                let stream = self
+                    .files
+                    .stream(&adapter, parts, self.batch_rows, self.row_limit)?;
+                Ok((adapter, self.under_way(parts, stream)))
+            });
+            stream.map_err(|error| paths.failure(&error))
+        };
+        let (adapter, stream) = panics::caught(|text| paths.panicked(text), open)?;
+        Ok(RowRun {
+            stream,
+            adapter,
+            paths,
+            bytes: parts.iter().map(|part| part.bytes).sum(),
+        })
+    }
+
+    /// The stream, which goes on by itself whenever this thread waits for another, where answers take long.
+    fn under_way(
+        &self,
+        parts: &[FilePart],
+        mut stream: SendableRecordBatchStream,
+    ) -> SendableRecordBatchStream {
+        if !self.files.store.is_remote() {
+            return stream;
+        }
+        let mut builder = RecordBatchReceiverStream::builder(stream.schema(), 1);
+        let sender = builder.tx();
+        let files = self.files.clone();
+        // All of a small file comes along with its footer.
+        let large = parts.iter().find(|part| !small::is_all_of_one(part));
+        let large = large.map(|part| DataFile {
+            path: part.path.clone(),
+            size_bytes: part.size_bytes,
+        });
+        let read = async move {
+            if let Some(file) = large
+                && let Err(error) = files.footer(&file).await
+            {
+                // The reader has gone: nobody wants to know.
+                let _ = sender.send(Err(error)).await;
+                return Ok(());
+            }
+            while let Some(batch) = stream.next().await {
+                // The reader has gone: nobody wants the rest.
+                if sender.send(batch).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        builder.spawn_on(read, self.runtime.handle());
+        builder.build()
+    }
+}
