@@ -16,6 +16,7 @@ mod pivot;
 pub(crate) mod planner;
 mod ray_text;
 mod relational;
+mod semi_joins;
 mod shared;
 mod sql;
 #[cfg(test)]

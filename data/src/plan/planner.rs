@@ -48,6 +48,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
 
 use super::below_joins::PushFilterBelowJoin;
+use super::semi_joins::PushSemiJoinBelowJoin;
 use super::{aggregates, functions, ray_text, windows};
 
 static PLANNER: LazyLock<Planner> = LazyLock::new(Planner::new);
@@ -259,6 +260,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PushDownLimit::new()),
         Arc::new(PushFilterBelowJoin),
         Arc::new(PushDownFilter::new()),
+        Arc::new(PushSemiJoinBelowJoin),
         Arc::new(SingleDistinctToGroupBy::new()),
         Arc::new(EliminateGroupByConstant::new()),
         Arc::new(OptimizeProjections::new()),

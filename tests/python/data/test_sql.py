@@ -157,6 +157,8 @@ def is_ordered(query):
         "select id from a where x > (select avg(x) from b)",
         "select id from a where x >= (select max(x) from b where b.k = a.k)",
         "select id from a where k in (select k from c) or x > 4",
+        "select a.id, b.id as other from a, b, c where a.k = b.k and b.id = c.id * 2 and b.k in (select k from a group by k having count(*) > 25)",
+        "select a.id, b.x from a join b on a.k = b.k where a.name in (select name from a group by name having sum(id) > 7000) and b.x > 0",
         "select id, (select max(b.id) from b where b.k = a.k) as most from a",
         "with t as (select k, count(*) as n from a group by k), u as (select max(n) as n from t) select k from t join u on t.n = u.n",
         "select s.k, s.total from (select k, sum(x) as total from a group by k) s join c on c.k = s.k order by s.total nulls last, s.k",
