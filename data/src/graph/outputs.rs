@@ -36,8 +36,7 @@ fn cut(
     failures: &FailurePolicy,
     forks: fn(&[&LogicalPlan]) -> Forks,
 ) -> Result<JobPlan, PlanError> {
-    let plans: Result<Vec<LogicalPlan>, PlanError> = outputs.iter().map(wanted_plan).collect();
-    let shared = SharedPlans::of(plans?, failures)?;
+    let shared = shared(outputs, failures)?;
     // A part comes after those that it is made of.
     let parts = shared.parts.iter().rev();
     let all: Vec<&LogicalPlan> = parts.map(|part| &part.plan).chain(&shared.plans).collect();
@@ -75,8 +74,7 @@ fn cut(
 /// What several outputs are made of, as text: their plans after the rules, what they share, and the stages.
 pub fn explain_outputs(outputs: &[JobOutput]) -> Result<String, PlanError> {
     let failures = FailurePolicy::default();
-    let plans: Result<Vec<LogicalPlan>, PlanError> = outputs.iter().map(wanted_plan).collect();
-    let shared = SharedPlans::of(plans?, &failures)?;
+    let shared = shared(outputs, &failures)?;
     let mut text = String::new();
     for (index, (plan, output)) in shared.plans.iter().zip(outputs).enumerate() {
         let place = output.sink.place().unwrap_or("the consumer");
@@ -93,12 +91,30 @@ pub fn explain_outputs(outputs: &[JobOutput]) -> Result<String, PlanError> {
     Ok(format!("{text}Stages:\n{}", stages.join("\n")))
 }
 
-/// The plan of what the sink wants of the rows: who only counts wants no columns.
-fn wanted_plan(output: &JobOutput) -> Result<LogicalPlan, PlanError> {
+/// The plans after the planner's rules, and what they have in common. A query is planned when it is written, too, to tell what is wrong
+/// with it: that is not done anew.
+fn shared(outputs: &[JobOutput], failures: &FailurePolicy) -> Result<SharedPlans, PlanError> {
+    let wanted: Result<Vec<Dataset>, PlanError> = outputs.iter().map(wanted_of).collect();
+    let wanted = wanted?;
+    match wanted.as_slice() {
+        [alone] if !alone.has_functions() => Ok(SharedPlans {
+            plans: vec![alone.optimized()?],
+            parts: Vec::new(),
+        }),
+        _ => {
+            let plans = wanted.iter().map(|dataset| dataset.plan().clone());
+            SharedPlans::of(plans.collect(), failures)
+        }
+    }
+}
+
+/// What the sink wants of the rows: who only counts wants no columns.
+fn wanted_of(output: &JobOutput) -> Result<Dataset, PlanError> {
     let JobOutput { dataset, sink, .. } = output;
-    let counted = (!sink.wants_columns() && !dataset.is_open()).then(|| dataset.select(&[]));
-    let counted = counted.transpose()?;
-    Ok(counted.as_ref().unwrap_or(dataset).plan().clone())
+    if sink.wants_columns() || dataset.is_open() {
+        return Ok(dataset.clone());
+    }
+    dataset.select(&[])
 }
 
 /// The stage that gives the rows of what several outputs share.

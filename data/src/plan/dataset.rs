@@ -1,15 +1,16 @@
 //! [`Dataset`]: what the user writes, step by step.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aktis_common::resources::format_bytes;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion_common::Column;
 use datafusion_common::DataFusionError;
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_expr::{
     Expr, Extension, LogicalPlan, LogicalPlanBuilder, TableSource, UserDefinedLogicalNode,
+    Volatility,
 };
 
 use super::failing::FailurePolicy;
@@ -36,6 +37,8 @@ const SOURCE_NAME: &str = "source";
 #[derive(Debug, Clone)]
 pub struct Dataset {
     plan: LogicalPlan,
+    /// The same after the planner's rules, once somebody wanted to know it.
+    optimized: Arc<OnceLock<LogicalPlan>>,
 }
 
 impl Dataset {
@@ -120,7 +123,8 @@ impl Dataset {
     }
 
     pub(super) fn from_plan(plan: LogicalPlan) -> Self {
-        Self { plan }
+        let optimized = Arc::default();
+        Self { plan, optimized }
     }
 
     pub(super) fn build(
@@ -129,15 +133,13 @@ impl Dataset {
         let plan = builder
             .and_then(LogicalPlanBuilder::build)
             .map_err(PlanError::planner)?;
-        Ok(Self { plan })
+        Ok(Self::from_plan(plan))
     }
 
     pub(super) fn extend(node: impl UserDefinedLogicalNode + 'static) -> Self {
-        Self {
-            plan: LogicalPlan::Extension(Extension {
-                node: Arc::new(node),
-            }),
-        }
+        Self::from_plan(LogicalPlan::Extension(Extension {
+            node: Arc::new(node),
+        }))
     }
 
     pub(super) fn builder(&self) -> LogicalPlanBuilder {
@@ -283,7 +285,20 @@ impl Dataset {
 
     /// The plan after the planner's rules.
     pub fn optimized(&self) -> Result<LogicalPlan, PlanError> {
-        planner().optimize(&self.plan).map_err(PlanError::planner)
+        if let Some(known) = self.optimized.get() {
+            return Ok(known.clone());
+        }
+        let optimized = planner().optimize(&self.plan).map_err(PlanError::planner)?;
+        if is_the_same_at_any_time(&self.plan) {
+            return Ok(self.optimized.get_or_init(|| optimized).clone());
+        }
+        Ok(optimized)
+    }
+
+    /// Whether the planner's rules need not be asked again.
+    #[cfg(test)]
+    pub(super) fn has_optimized(&self) -> bool {
+        self.optimized.get().is_some()
     }
 
     /// The files that are read.
@@ -390,6 +405,22 @@ impl Dataset {
             available,
         })
     }
+}
+
+/// Whether the rules make the same of the plan whenever they are asked: they compute what `now()` is.
+fn is_the_same_at_any_time(plan: &LogicalPlan) -> bool {
+    let depends = |part: &Expr| {
+        Ok(matches!(part, Expr::ScalarFunction(call)
+            if call.func.signature().volatility != Volatility::Immutable))
+    };
+    let mut is_there = false;
+    let looked = plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            is_there = is_there || expr.exists(depends)?;
+            Ok(TreeNodeRecursion::Continue)
+        })
+    });
+    looked.is_ok() && !is_there
 }
 
 /// The same plan, where `defaults` hold for functions that say nothing else of rows that they fail for.

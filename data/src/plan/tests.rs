@@ -75,6 +75,27 @@ fn names(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
+/// What is planned once to be checked is not planned again to be run, unless the time is in it.
+#[test]
+fn rules_are_asked_once_unless_they_compute_what_time_it_is() {
+    let tables = [("docs".to_owned(), Dataset::range(3).expect("plans"))];
+    let planned = |query: &str| {
+        let dataset = Dataset::sql(query, &tables).expect(query);
+        let (one, other) = (optimized(&dataset), optimized(&dataset));
+        assert_eq!(
+            optimized(&dataset.clone()) == other,
+            one == other,
+            "{query}"
+        );
+        (dataset.has_optimized(), one == other)
+    };
+    assert_eq!(planned("SELECT id + 1 AS x FROM docs"), (true, true));
+    let now = "SELECT id, now() AS at FROM docs";
+    assert_eq!(planned(now), (false, false));
+    let below = "SELECT id FROM docs WHERE id IN (SELECT id FROM docs WHERE now() > '2020-01-01')";
+    assert!(!planned(below).0);
+}
+
 /// PLAN-1 (projection-prunes).
 #[test]
 fn projection_prunes_columns_that_neither_the_map_nor_anybody_above_reads() {
