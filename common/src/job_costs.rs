@@ -8,7 +8,7 @@ use crate::ids::JobId;
 /// What keys of records begin with.
 pub const RECORDS: &str = "cost/";
 
-/// Records that stay.
+/// Records that stay; a process that writes them looks now and then.
 pub const RECORDS_KEPT: usize = 2000;
 
 /// The key of a record. `began`: milliseconds since 1970; `run`: no two runs of a job have the same.
