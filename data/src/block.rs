@@ -121,7 +121,7 @@ fn bytes_of_values(values: &ArrayRef) -> u64 {
 }
 
 /// A copy of the rows of `batch` that holds no others of the buffers that they are a slice of.
-pub(crate) fn alone(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+pub fn alone(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
     // Putting two parts together copies just their rows; taking rows would make room by the length of the whole.
     let copy = concat_batches(&batch.schema(), [batch, &batch.slice(0, 0)])?;
     let columns = copy.columns().iter().map(without_others).collect();

@@ -7,51 +7,96 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions, StructArray};
+use aktis_data::block::alone;
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StructArray, make_array};
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi, to_ffi};
+use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type, to_ffi};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+
+/// Whoever holds less than this may hold more than its rows.
+const LARGE_BYTES: u64 = 1 << 20;
+/// Whatever holds more than this, for each byte of its rows, is a small piece.
+const HELD_PER_BYTE: u64 = 4;
 
 fn failed(error: &arrow::error::ArrowError) -> PyErr {
     PyValueError::new_err(format!("pass Arrow data on: {error}"))
 }
 
-/// A `pyarrow.RecordBatch` that shares the batch's memory.
+/// A `pyarrow.RecordBatch` that shares the batch's memory. Each column is passed on by itself, so that its memory goes with it: of a
+/// structure that is passed on as one, pyarrow keeps all for whoever keeps one column.
 pub(crate) fn batch_to_py<'py>(
     py: Python<'py>,
     batch: &RecordBatch,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (array, schema) =
-        to_ffi(&StructArray::from(batch.clone()).to_data()).map_err(|error| failed(&error))?;
-    // pyarrow moves out of both structs and marks them released; what it leaves is dropped here.
+    let pyarrow = py.import("pyarrow")?;
+    let schema = schema_to_py(py, &Schema::new(batch.schema().fields().clone()))?;
+    if batch.num_columns() == 0 {
+        return rows_without_columns(&pyarrow, batch.num_rows());
+    }
+    let (class, types) = (pyarrow.getattr("Array")?, schema.getattr("types")?);
+    let columns: PyResult<Vec<_>> = batch
+        .columns()
+        .iter()
+        .zip(types.try_iter()?)
+        .map(|(column, data_type)| {
+            let array = FFI_ArrowArray::new(&column.to_data());
+            // pyarrow moves out of the struct and marks it released; what it leaves is dropped here.
+            let address = std::ptr::from_ref(&array) as usize;
+            class.call_method1("_import_from_c", (address, data_type?))
+        })
+        .collect();
+    let batches = pyarrow.getattr("RecordBatch")?;
+    batches.call_method1("from_arrays", (columns?, py.None(), schema))
+}
+
+/// pyarrow's own constructor takes the number of rows from the columns.
+fn rows_without_columns<'py>(
+    pyarrow: &Bound<'py, PyModule>,
+    rows: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    let rows = StructArray::new_empty_fields(rows, None).to_data();
+    let (array, schema) = to_ffi(&rows).map_err(|error| failed(&error))?;
     let addresses = (
         std::ptr::from_ref(&array) as usize,
         std::ptr::from_ref(&schema) as usize,
     );
-    py.import("pyarrow")?
+    pyarrow
         .getattr("RecordBatch")?
         .call_method1("_import_from_c", addresses)
 }
 
-/// A record batch that shares the memory of a `pyarrow.RecordBatch`.
+/// A record batch that shares the memory of a `pyarrow.RecordBatch`, column by column, for the same reason.
 pub(crate) fn batch_from_py(batch: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
-    let mut array = FFI_ArrowArray::empty();
-    let mut schema = FFI_ArrowSchema::empty();
-    let addresses = (
-        std::ptr::from_mut(&mut array) as usize,
-        std::ptr::from_mut(&mut schema) as usize,
-    );
-    batch.call_method1("_export_to_c", addresses)?;
-    // SAFETY: pyarrow has just filled both structs with an exported record batch, as the interface demands; they are
-    // moved from only here.
-    let data = unsafe { from_ffi(array, &schema) }.map_err(|error| failed(&error))?;
-    let rows = data.len();
-    let columns = StructArray::from(data);
-    let schema = Arc::new(Schema::new(columns.fields().clone()));
+    let schema = schema_from_py(&batch.getattr("schema")?)?;
+    let columns: PyResult<Vec<ArrayRef>> = schema
+        .fields()
+        .iter()
+        .zip(batch.getattr("columns")?.try_iter()?)
+        .map(|(field, column)| {
+            let mut array = FFI_ArrowArray::empty();
+            let address = std::ptr::from_mut(&mut array) as usize;
+            column?.call_method1("_export_to_c", (address,))?;
+            // SAFETY: pyarrow has just filled the struct with an array of this field's type, as the interface demands; it is moved from
+            // only here.
+            let data = unsafe { from_ffi_and_data_type(array, field.data_type().clone()) };
+            Ok(make_array(data.map_err(|error| failed(&error))?))
+        })
+        .collect();
+    let rows = batch.getattr("num_rows")?.extract()?;
+    let schema = Arc::new(Schema::new(schema.fields().clone()));
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    let (_, columns, _) = columns.into_parts();
-    RecordBatch::try_new_with_options(schema, columns, &options).map_err(|error| failed(&error))
+    RecordBatch::try_new_with_options(schema, columns?, &options).map_err(|error| failed(&error))
+}
+
+/// What a function has returned, which waits in the worker until a block is full: a piece of a large table is copied, so that the table goes.
+pub(crate) fn output_from_py(output: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
+    let batch = batch_from_py(output)?;
+    let held: u64 = output.call_method0("get_total_buffer_size")?.extract()?;
+    if held < LARGE_BYTES || held / HELD_PER_BYTE <= output.getattr("nbytes")?.extract::<u64>()? {
+        return Ok(batch);
+    }
+    alone(&batch).map_err(|error| failed(&error))
 }
 
 /// A `pyarrow.Schema`.

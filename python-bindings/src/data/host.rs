@@ -15,7 +15,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use super::arrow_py::{batch_from_py, batch_to_py};
+use super::arrow_py::{batch_to_py, output_from_py};
 use crate::codec::{borrow_buffer, from_value};
 use crate::failure::describe;
 use crate::interpreter_end::attached;
@@ -288,7 +288,7 @@ impl BatchFunction for PythonFunction {
                 if output.is_none() {
                     Ok(None)
                 } else {
-                    batch_from_py(&output).map(Some)
+                    output_from_py(&output).map(Some)
                 }
             };
             next().map_err(|error| described(py, &error, &self.name))
