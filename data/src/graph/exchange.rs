@@ -10,7 +10,9 @@ use super::job::PlannedStep;
 use super::operator::{NamedExpression, Operator};
 use super::partition::{PartitionBy, Partitioner, RangeKey};
 use crate::error::PlanError;
-use crate::plan::{Expression, Grouping, Relation, RelationNode, columns_of};
+use crate::plan::{
+    Expression, Grouping, Relation, RelationNode, Repartition, RepartitionBy, columns_of,
+};
 
 /// Partitions of an exchange: small neighbours become one input, so that only large data is spread over all of them.
 pub(super) const PARTITIONS: u32 = 16;
@@ -45,7 +47,7 @@ impl StageCutter {
                 let (share, seed) = (*share, seed.unwrap_or_else(by_chance));
                 self.step("Sample", Operator::Sample { share, seed });
             }
-            Relation::Repartition { parts, is_shuffled } => self.repartition(*parts, *is_shuffled),
+            Relation::Repartition(repartition) => self.repartition(repartition),
             Relation::Cluster(keys) => self.cluster(keys),
             Relation::Group(grouping) => self.group(grouping),
             Relation::Union | Relation::Join(_) | Relation::Zip => {}
@@ -94,15 +96,22 @@ impl StageCutter {
         }
     }
 
-    fn repartition(&mut self, parts: u32, is_shuffled: bool) {
-        let seed = by_chance();
-        match (parts, is_shuffled) {
-            (1, false) => self.gather(),
-            (_, false) => self.exchange_into(parts, PartitionBy::RoundRobin),
-            (_, true) => self.exchange_into(parts, PartitionBy::Random { seed }),
-        }
-        if is_shuffled {
-            self.fragment(Fragment::Shuffle(seed));
+    fn repartition(&mut self, repartition: &Repartition) {
+        let parts = repartition.parts;
+        match &repartition.by {
+            RepartitionBy::Place if parts == 1 => self.gather(),
+            RepartitionBy::Place => self.exchange_into(parts, PartitionBy::RoundRobin),
+            RepartitionBy::Chance => {
+                let seed = by_chance();
+                self.exchange_into(parts, PartitionBy::Random { seed });
+                self.fragment(Fragment::Shuffle(seed));
+            }
+            RepartitionBy::Keys { keys, is_sorted } => {
+                self.exchange_into(parts, PartitionBy::Hash { keys: keys.clone() });
+                if *is_sorted {
+                    self.fragment(Fragment::Sort(ascending(keys)));
+                }
+            }
         }
         let stage = self.stage();
         stage.keeps_partitions = true;
@@ -119,13 +128,7 @@ impl StageCutter {
             keys: keys.to_vec(),
         };
         self.exchange(by);
-        let key = |key: &String| RangeKey {
-            column: key.clone(),
-            is_descending: false,
-            has_nulls_first: false,
-        };
-        let keys = keys.iter().map(key).collect();
-        self.fragment(Fragment::Sort(Sort { keys, limit: None }));
+        self.fragment(Fragment::Sort(ascending(keys)));
     }
 
     /// Every worker groups what it has; then the states of one group come together.
@@ -198,6 +201,19 @@ impl StageCutter {
 /// A seed that nobody has asked for.
 fn by_chance() -> u64 {
     RandomState::new().build_hasher().finish()
+}
+
+/// All rows in the order of these columns.
+fn ascending(keys: &[String]) -> Sort {
+    let key = |column: &String| RangeKey {
+        column: column.clone(),
+        is_descending: false,
+        has_nulls_first: false,
+    };
+    Sort {
+        keys: keys.iter().map(key).collect(),
+        limit: None,
+    }
 }
 
 #[cfg(test)]

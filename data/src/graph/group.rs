@@ -328,7 +328,7 @@ fn is_without_order(operator: &Operator) -> bool {
 mod tests {
     use super::*;
     use crate::graph::{RangeKey, plan_job};
-    use crate::plan::Dataset;
+    use crate::plan::{Dataset, RepartitionBy};
     use crate::sinks::Sink;
     use crate::testing::test_map;
 
@@ -376,7 +376,10 @@ mod tests {
             (numbers.limit(5).expect("plans"), 1),
             (sorted(&numbers.sample(0.5, Some(1)).expect("plans")), 2),
             (numbers.shuffle(Some(1)).expect("plans"), 2),
-            (numbers.repartition(3, false).expect("plans"), 2),
+            (
+                numbers.repartition(3, RepartitionBy::Place).expect("plans"),
+                2,
+            ),
             (numbers.cluster(vec!["id".to_owned()]).expect("plans"), 2),
         ] {
             let names = names(&dataset, ROOM);

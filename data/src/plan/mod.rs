@@ -41,6 +41,8 @@ pub use nodes::map::{
 };
 pub(crate) use nodes::part::PartNode;
 pub(crate) use nodes::relation::columns_of;
-pub use nodes::relation::{Grouping, Hint, Joining, Relation, RelationNode};
+pub use nodes::relation::{
+    Grouping, Hint, Joining, Relation, RelationNode, Repartition, RepartitionBy,
+};
 pub(crate) use shared::{CommonPart, PartTable, SharedPlans, has_work, is_by_chance, part_of};
 pub(crate) use windows::window_function;

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::dataset::Dataset;
-use super::nodes::relation::{Grouping, Hint, Joining, Relation, RelationNode, columns_of};
+use super::nodes::relation::{
+    Grouping, Hint, Joining, Relation, RelationNode, Repartition, RepartitionBy, columns_of,
+};
 use crate::error::PlanError;
 use crate::graph::{JoinKind, RangeKey};
 use crate::operators::fragment::joined;
@@ -37,15 +39,17 @@ impl Dataset {
         self.relation(Relation::Sample { share, seed })
     }
 
-    /// All rows in so many parts of about the same size. `is_shuffled`: chance says where a row goes. The order of rows is kept
-    /// in one part only.
-    pub fn repartition(&self, parts: u32, is_shuffled: bool) -> Result<Self, PlanError> {
+    /// All rows in so many parts. The order of rows is kept by their place, in one part only.
+    pub fn repartition(&self, parts: u32, by: RepartitionBy) -> Result<Self, PlanError> {
+        if let RepartitionBy::Keys { keys, .. } = &by {
+            self.check_columns("repartition()", &keys.iter().collect::<Vec<_>>())?;
+        }
         if parts == 0 {
             return Err(PlanError::InvalidArgument(
                 "repartition() needs at least one part".to_owned(),
             ));
         }
-        self.relation(Relation::Repartition { parts, is_shuffled })
+        self.relation(Relation::Repartition(Repartition { parts, by }))
     }
 
     /// Rows with equal keys one after another, all of a group in one worker; a function that follows with a batch as large as

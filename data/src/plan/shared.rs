@@ -29,7 +29,7 @@ use super::failing::FailurePolicy;
 use super::nodes::map::MapNode;
 use super::nodes::openness::is_open;
 use super::nodes::part::PartNode;
-use super::nodes::relation::{Relation, RelationNode};
+use super::nodes::relation::{Relation, RelationNode, RepartitionBy};
 use super::planner::planner;
 use crate::error::PlanError;
 use crate::graph::names_of;
@@ -228,7 +228,7 @@ pub(crate) fn is_by_chance(extension: &Extension) -> bool {
     let node = extension.node.as_any().downcast_ref::<RelationNode>();
     node.is_some_and(|node| match &node.relation {
         Relation::Shuffle(seed) | Relation::Sample { seed, .. } => seed.is_none(),
-        Relation::Repartition { is_shuffled, .. } => *is_shuffled,
+        Relation::Repartition(repartition) => repartition.by == RepartitionBy::Chance,
         _ => false,
     })
 }

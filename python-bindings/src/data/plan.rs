@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use aktis_data::graph::plan_job;
 use aktis_data::operators::model::{model_files, model_map};
-use aktis_data::plan::{Batching, Dataset, Expectation, Expression, MapSpec, MostViolations};
+use aktis_data::plan::{
+    Batching, Dataset, Expectation, Expression, MapSpec, MostViolations, RepartitionBy,
+};
 use aktis_data::{PlanError, Sink};
 use aktis_inference::ModelSpec;
 use pyo3::exceptions::PyValueError;
@@ -199,8 +201,19 @@ impl PyPlan {
         self.then(self.dataset.sample(share, seed))
     }
 
-    fn repartition(&self, parts: u32, is_shuffled: bool) -> PyResult<Self> {
-        self.then(self.dataset.repartition(parts, is_shuffled))
+    fn repartition(
+        &self,
+        parts: u32,
+        is_shuffled: bool,
+        keys: Option<Vec<String>>,
+        is_sorted: bool,
+    ) -> PyResult<Self> {
+        let by = match keys {
+            Some(keys) => RepartitionBy::Keys { keys, is_sorted },
+            None if is_shuffled => RepartitionBy::Chance,
+            None => RepartitionBy::Place,
+        };
+        self.then(self.dataset.repartition(parts, by))
     }
 
     fn cluster(&self, keys: Vec<String>) -> PyResult<Self> {

@@ -284,6 +284,18 @@ class TestParts:
         assert whole.num_blocks() == 1
         assert [row["id"] for row in whole.take_all()] == list(range(ROWS))
 
+    @pytest.mark.parametrize("sort", [False, True])
+    def test_rows_with_equal_keys_are_in_one_block(self, ds, sort):
+        made = ds.map_batches(lambda batch: {"key": batch["id"] * 7919 % 23, "id": batch["id"]})
+        parts = made.repartition(4, keys=["key"], sort=sort).materialize()
+        assert parts.num_blocks() == 4
+        tables = aktis.get(parts.to_arrow_refs())
+        keys = [table["key"].to_pylist() if table.num_rows else [] for table in tables]
+        assert sorted(key for block in keys for key in set(block)) == list(range(23))
+        assert sum(map(len, keys)) == ROWS
+        if sort:
+            assert keys == [sorted(block) for block in keys]
+
     def test_sample_is_a_part_of_the_rows_in_their_order(self, ds):
         drawn = [row["id"] for row in ds.random_sample(0.3, seed=5).take_all()]
         assert drawn == sorted(set(drawn)) and ROWS * 0.2 < len(drawn) < ROWS * 0.4
@@ -293,8 +305,14 @@ class TestParts:
         ds = aktis.data.range(3)
         with pytest.raises(ValueError, match="num_blocks must be a whole number of at least 1, not None"):
             ds.repartition()
-        with pytest.raises(NotImplementedError, match="keys"):
-            ds.repartition(2, keys=["id"])
+        with pytest.raises(NotImplementedError, match="target_num_rows_per_block"):
+            ds.repartition(target_num_rows_per_block=2)
+        with pytest.raises(ValueError, match="keys=, which is missing"):
+            ds.repartition(2, sort=True)
+        with pytest.raises(ValueError, match="leave one out"):
+            ds.repartition(2, keys=["id"], shuffle=True)
+        with pytest.raises(ValueError, match="no column 'di'"):
+            ds.repartition(2, keys="di")
         with pytest.raises(ValueError, match="a fraction from 0 to 1, not 1.5"):
             ds.random_sample(1.5)
 

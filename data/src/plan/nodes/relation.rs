@@ -32,13 +32,8 @@ pub enum Relation {
         /// What chance begins with.
         seed: Option<u64>,
     },
-    /// Puts them into so many parts.
-    Repartition {
-        /// How many.
-        parts: u32,
-        /// Whether chance says where a row goes.
-        is_shuffled: bool,
-    },
+    /// Puts them into parts.
+    Repartition(Repartition),
     /// Rows with equal keys come to one worker one after another, and a function gets whole groups.
     Cluster(Vec<String>),
     /// Makes one row of each group.
@@ -134,6 +129,40 @@ pub struct RelationNode {
     schema: DFSchemaRef,
 }
 
+/// So many parts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Hash)]
+pub struct Repartition {
+    /// How many.
+    pub parts: u32,
+    /// Which of them a row goes to.
+    pub by: RepartitionBy,
+}
+
+/// What says which part a row goes to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Hash)]
+pub enum RepartitionBy {
+    /// Where it stands: parts are of about the same size.
+    Place,
+    /// Chance.
+    Chance,
+    /// Its values in these columns: rows with equal ones are in one part.
+    Keys {
+        /// The columns.
+        keys: Vec<String>,
+        /// Whether the rows of a part are in their order.
+        is_sorted: bool,
+    },
+}
+
+impl Repartition {
+    fn keys(&self) -> &[String] {
+        match &self.by {
+            RepartitionBy::Keys { keys, .. } => keys,
+            RepartitionBy::Place | RepartitionBy::Chance => &[],
+        }
+    }
+}
+
 impl RelationNode {
     /// The node that does `relation` with the rows of `inputs`.
     pub fn try_new(relation: Relation, inputs: Vec<LogicalPlan>) -> Result<Self> {
@@ -142,7 +171,7 @@ impl RelationNode {
             Relation::Sort(_)
             | Relation::Shuffle(_)
             | Relation::Sample { .. }
-            | Relation::Repartition { .. }
+            | Relation::Repartition(_)
             | Relation::Cluster(_) => Arc::clone(inputs[0].schema()),
             _ if is_open => Arc::new(DFSchema::empty()),
             Relation::Join(Joining { join, .. }) => {
@@ -189,9 +218,11 @@ impl RelationNode {
             Relation::Sort(keys) => keys.iter().map(|key| key.column.as_str()).collect(),
             Relation::Cluster(keys) => keys.iter().map(String::as_str).collect(),
             Relation::Group(grouping) => grouping.reads().map(String::as_str).collect(),
+            Relation::Repartition(repartition) => {
+                repartition.keys().iter().map(String::as_str).collect()
+            }
             Relation::Shuffle(_)
             | Relation::Sample { .. }
-            | Relation::Repartition { .. }
             | Relation::Union
             | Relation::Join(_)
             | Relation::Zip => BTreeSet::new(),
@@ -281,7 +312,12 @@ impl UserDefinedLogicalNodeCore for RelationNode {
             }
             Relation::Shuffle(_) => f.write_str("Shuffle"),
             Relation::Sample { share, .. } => write!(f, "Sample: {}", f64::from_bits(*share)),
-            Relation::Repartition { parts, .. } => write!(f, "Repartition: {parts}"),
+            Relation::Repartition(Repartition { parts, by }) => match by {
+                RepartitionBy::Keys { keys, .. } => {
+                    write!(f, "Repartition: {parts} by {}", keys.join(", "))
+                }
+                RepartitionBy::Place | RepartitionBy::Chance => write!(f, "Repartition: {parts}"),
+            },
             Relation::Cluster(keys) => write!(f, "Group: {}", keys.join(", ")),
             Relation::Group(grouping) => {
                 let outputs = grouping.outputs.iter().map(|(name, _)| name.as_str());

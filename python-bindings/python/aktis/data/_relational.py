@@ -25,7 +25,7 @@ _SHUFFLE = Keywords(
 )
 _REPARTITION = Keywords(
     "repartition",
-    used=("num_blocks", "shuffle"),
+    used=("num_blocks", "shuffle", "keys", "sort"),
     refused={
         "target_num_rows_per_block": Refused(
             "set the rows of batches by batch_size=, and those of files by write_parquet(min_rows_per_file=, "
@@ -33,8 +33,6 @@ _REPARTITION = Keywords(
             (None,),
         ),
         "strict": Refused("it goes with target_num_rows_per_block", (False,)),
-        "keys": Refused("use groupby(keys)", (None,)),
-        "sort": Refused("use sort()", (False,)),
     },
 )
 _GROUPBY = Keywords("groupby", harmless={"num_partitions": "small partitions are put together by size"})
@@ -100,28 +98,48 @@ class Relational:
         _SHUFFLE.check(more)
         return self._then(self._plan.shuffle(_seed("random_shuffle", seed)))
 
-    def repartition(self, num_blocks: int | None = None, *, shuffle: bool = False, **more: Any) -> Dataset:
-        """All rows in so many blocks of about the same size. The order of rows is kept only by ``repartition(1)``.
+    def repartition(
+        self,
+        num_blocks: int | None = None,
+        *,
+        shuffle: bool = False,
+        keys: str | list[str] | None = None,
+        sort: bool = False,
+        **more: Any,
+    ) -> Dataset:
+        """All rows in so many blocks. The order of rows is kept only by ``repartition(1)``.
 
         Args:
             num_blocks: how many.
             shuffle: whether chance says where a row goes, so that each block holds rows of all parts.
+            keys: a column or columns: rows with equal values in all of them are in one block. Blocks are not of the same size then, and
+                may be empty.
+            sort: whether the rows of a block are in the order of ``keys``. Files that are written then hold ranges of them that
+                readers can pass over.
             more: other arguments of Ray: refused by name, unless they are the defaults.
 
         Returns:
             A dataset of the same rows. A block that is larger than blocks may be becomes several.
 
         Raises:
-            ValueError: ``num_blocks`` is not a whole number of at least 1.
+            ValueError: ``num_blocks`` is not a whole number of at least 1; ``shuffle`` and ``keys`` are both there, or ``sort`` without
+                ``keys``; there is no such column.
 
         >>> import aktis.data
         >>> aktis.data.range(100).repartition(4).materialize().num_blocks()
         4
         """
         _REPARTITION.check(more)
+        if keys is None and sort:
+            raise ValueError("repartition(sort=True) sorts the rows of each block by keys=, which is missing; sort(key) sorts them all")
+        if keys is not None and shuffle:
+            raise ValueError("repartition(): either keys= or chance (shuffle=True) says which block a row goes to; leave one out")
+        columns = [keys] if isinstance(keys, str) else keys
+        if columns is not None and not (columns and all(isinstance(column, str) for column in columns)):
+            raise ValueError(f"repartition(): keys must be a column or a list of columns, not {keys!r}")
         if not isinstance(num_blocks, int) or isinstance(num_blocks, bool) or num_blocks < 1:
             raise ValueError(f"repartition(): num_blocks must be a whole number of at least 1, not {num_blocks!r}")
-        return self._then(self._plan.repartition(num_blocks, bool(shuffle)))
+        return self._then(self._plan.repartition(num_blocks, bool(shuffle), columns, bool(sort)))
 
     def random_sample(self, fraction: float, *, seed: int | None = None) -> Dataset:
         """A part of the rows by chance: each of them with the same probability.
