@@ -15,7 +15,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use super::arrow_py::{batch_to_py, output_from_py};
+use super::arrow_py::{batch_from_py, batch_to_py, output_from_py};
 use crate::codec::{borrow_buffer, from_value};
 use crate::failure::describe;
 use crate::interpreter_end::attached;

@@ -1,12 +1,12 @@
 //! What executions have cost, kept by the head: see [`job_costs`].
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use aktis_common::ids::{JobId, WorkerId};
 use aktis_common::job_costs::{self, RECORDS, RECORDS_KEPT};
 use aktis_worker::{Runtime, TaskFailure};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::operators::failing::now_micros;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LOOKS_EVERY: u32 = 64;
 
 /// Executions of this process that were over.
-static OVER: AtomicU32 = AtomicU32::new(0);
+static OVER: Mutex<u32> = Mutex::new(0);
 
 /// The record of one execution.
 pub(super) struct KeptCosts {
@@ -55,11 +55,7 @@ impl KeptCosts {
         let is_done = record["is_done"] == json!(true);
         let key = job_costs::record_key(self.began_millis, job, &self.run.to_string());
         runtime.kv_keep(key, record.to_string(), until(deadline))?;
-        if is_done
-            && OVER
-                .fetch_add(1, Ordering::Relaxed)
-                .is_multiple_of(LOOKS_EVERY)
-        {
+        if is_done && looks() {
             forget_the_oldest(runtime, deadline)?;
         }
         Ok(())
@@ -76,6 +72,13 @@ impl KeptCosts {
             .get_or_init(|| tags.unwrap_or_else(|| json!({})))
             .clone())
     }
+}
+
+/// Whether this execution is the one that looks.
+fn looks() -> bool {
+    let mut over = OVER.lock();
+    *over += 1;
+    *over % LOOKS_EVERY == 1
 }
 
 fn forget_the_oldest(runtime: &Runtime, deadline: Instant) -> Result<(), TaskFailure> {
