@@ -131,9 +131,13 @@ class Relational:
         """
         _REPARTITION.check(more)
         if keys is None and sort:
-            raise ValueError("repartition(sort=True) sorts the rows of each block by keys=, which is missing; sort(key) sorts them all")
+            raise ValueError(
+                "repartition(sort=True) sorts the rows of each block by keys=, which is missing; sort(key) sorts them all"
+            )
         if keys is not None and shuffle:
-            raise ValueError("repartition(): either keys= or chance (shuffle=True) says which block a row goes to; leave one out")
+            raise ValueError(
+                "repartition(): either keys= or chance (shuffle=True) says which block a row goes to; leave one out"
+            )
         columns = [keys] if isinstance(keys, str) else keys
         if columns is not None and not (columns and all(isinstance(column, str) for column in columns)):
             raise ValueError(f"repartition(): keys must be a column or a list of columns, not {keys!r}")
