@@ -413,94 +413,57 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_would_compute_something_else_is_refused_with_its_name() {
-        for (family, more, said) in [
-            ("qwen3", r#", "hidden_act": "gelu""#, "hidden_act `gelu`"),
-            (
-                "gemma3_text",
-                r#", "hidden_activation": "silu""#,
-                "hidden_activation `silu`",
-            ),
-            (
-                "qwen3",
-                r#", "attention_bias": true"#,
-                "attention_bias `true`",
-            ),
-            ("llama", r#", "mlp_bias": true"#, "mlp_bias `true`"),
-            (
-                "gemma3_text",
-                r#", "attn_logit_softcapping": 50.0"#,
-                "attn_logit_softcapping `50`",
-            ),
-            (
-                "llama",
-                r#", "rope_scaling": {"rope_type": "llama3", "factor": 8.0}"#,
-                "rope_scaling `{",
-            ),
-            (
-                "qwen3",
-                r#", "rope_parameters": {"rope_type": "yarn", "rope_theta": 5.0}"#,
-                "rope_parameters `rope_type: \"yarn\"",
-            ),
-            (
-                "qwen3",
-                r#", "rope_parameters": {"rope_theta": 5.0, "factor": 2.0}"#,
-                "rope_parameters `factor: 2.0`",
-            ),
-            (
-                "gemma3_text",
-                r#", "rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}"#,
-                "rope_parameters `",
-            ),
-            (
-                "gemma3_text",
-                r#", "rope_parameters": {"rope_type": "default", "rope_theta": 5.0}"#,
-                "put it into full_attention",
-            ),
-            (
-                "llama",
-                r#", "partial_rotary_factor": 0.5"#,
-                "partial_rotary_factor `0.5`",
-            ),
-            (
-                "qwen2",
-                r#", "auto_map": {"AutoModel": "modeling_qwen.Qwen2Model"}"#,
-                "write \"is_causal\": false",
-            ),
-            (
-                "qwen2",
-                r#", "num_key_value_heads": 3"#,
-                "num_key_value_heads `3`",
-            ),
-            ("qwen2", r#", "head_dim": 5"#, "head_dim `5`"),
-            (
-                "qwen3",
-                r#", "layer_types": ["full_attention"]"#,
-                "layer_types `1`",
-            ),
-            (
-                "qwen3",
-                r#", "layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"]"#,
-                "it needs a sliding_window",
-            ),
-            (
-                "gemma3_text",
-                r#", "sliding_window_pattern": 0"#,
-                "sliding_window_pattern `0`",
-            ),
-        ] {
-            // What is said twice counts as it is said last.
+    /// A family, what its file says more, and what is said of that. What the file says twice counts as it is said last.
+    fn assert_refused(cases: &[[&str; 3]]) {
+        for [family, more, said] in cases {
             let error = config(family, more)
                 .check(Path::new("config.json"))
                 .unwrap_err();
             assert!(error.to_string().contains(said), "{error}");
         }
-        let told = r#", "auto_map": {"AutoModel": "modeling_qwen.Qwen2Model"}, "is_causal": false"#;
-        assert!(
-            config("qwen2", told)
-                .check(Path::new("config.json"))
-                .is_ok()
-        );
+    }
+
+    #[test]
+    fn layers_that_would_be_computed_otherwise_are_refused_by_name() {
+        let types = r#", "layer_types": ["full_attention", "sliding_attention", "full_attention", "full_attention"]"#;
+        let code = r#", "auto_map": {"AutoModel": "modeling_qwen.Qwen2Model"}"#;
+        let gelu = r#", "hidden_act": "gelu""#;
+        let silu = r#", "hidden_activation": "silu""#;
+        let cap = r#", "attn_logit_softcapping": 50.0"#;
+        assert_refused(&[
+            ["qwen3", gelu, "hidden_act `gelu`"],
+            ["gemma3_text", silu, "hidden_activation `silu`"],
+            ["qwen3", r#", "attention_bias": true"#, "attention_bias `"],
+            ["llama", r#", "mlp_bias": true"#, "mlp_bias `true`"],
+            ["gemma3_text", cap, "attn_logit_softcapping `50`"],
+            ["qwen2", code, "write \"is_causal\": false"],
+            ["qwen2", r#", "num_key_value_heads": 3"#, "value_heads `3`"],
+            ["qwen2", r#", "head_dim": 5"#, "head_dim `5`"],
+            ["qwen3", r#", "layer_types": ["full_attention"]"#, "`1`"],
+            ["qwen3", types, "it needs a sliding_window"],
+            ["gemma3_text", r#", "sliding_window_pattern": 0"#, "`0`"],
+        ]);
+        let told = format!(r#"{code}, "is_causal": false"#);
+        let told = config("qwen2", &told).check(Path::new("config.json"));
+        assert!(told.is_ok());
+    }
+
+    #[test]
+    fn positions_that_would_turn_otherwise_are_refused_by_name() {
+        let llama3 = r#", "rope_scaling": {"rope_type": "llama3", "factor": 8.0}"#;
+        let yarn = r#", "rope_parameters": {"rope_type": "yarn", "rope_theta": 5.0}"#;
+        let more = r#", "rope_parameters": {"rope_theta": 5.0, "factor": 2.0}"#;
+        let near =
+            r#", "rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}"#;
+        let flat = r#", "rope_parameters": {"rope_type": "default", "rope_theta": 5.0}"#;
+        let part = r#", "partial_rotary_factor": 0.5"#;
+        assert_refused(&[
+            ["llama", llama3, "rope_scaling `{"],
+            ["qwen3", yarn, "rope_parameters `rope_type: \"yarn\""],
+            ["qwen3", more, "rope_parameters `factor: 2.0`"],
+            ["gemma3_text", near, "rope_parameters `"],
+            ["gemma3_text", flat, "put it into full_attention"],
+            ["llama", part, "partial_rotary_factor `0.5`"],
+        ]);
     }
 }
