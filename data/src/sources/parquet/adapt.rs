@@ -2,17 +2,18 @@
 //!
 //! A file is always read with its own columns, so that the reader never has to guess how to cast: rows are converted
 //! afterwards, without loss (COL-2), and columns that the file lacks are null or what its path says. A predicate
-//! goes down into the reader if the file has all of its columns just as the dataset has them; if not, it is evaluated
-//! behind the conversion.
+//! goes down into the reader if the file has all of its columns just as the dataset has them: what no row can be in is not read.
+//! Which of the other rows are wanted is asked while they are decoded where that saves something, and else behind the conversion.
 
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion_common::DataFusionError;
+use datafusion_common::tree_node::TreeNode;
+use datafusion_expr::{Expr, Operator};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
 
@@ -24,6 +25,10 @@ use crate::operators::relational::assemble;
 use crate::plan::Expression;
 use crate::storage::PathColumns;
 use crate::wire::expression::ExpressionSpec;
+
+/// Rows that are longer than this, before compression, are chosen while they are decoded: what is not wanted of them would take longest.
+/// Of short ones, a column that is decoded for all rows takes less time than one of which rows are left out here and there.
+const LONG_ROW_BYTES: u64 = 256;
 
 /// A [`ScanSpec`], read.
 pub(crate) struct ScanColumns {
@@ -94,8 +99,12 @@ impl ScanColumns {
             && (self.partitions.is_empty() || one.path == other.path)
     }
 
-    /// How files of this kind are read.
-    pub(crate) fn adapter(&self, first: &FilePart) -> Result<Adapter, DataFusionError> {
+    /// How files of this kind are read. `is_far`: what is not read of them need not come over a network.
+    pub(crate) fn adapter(
+        &self,
+        first: &FilePart,
+        is_far: bool,
+    ) -> Result<Adapter, DataFusionError> {
         let own = self
             .files
             .get(first.file_schema as usize)
@@ -106,6 +115,8 @@ impl ScanColumns {
             .collect();
         let mut fields = wanted.clone();
         let (mut pushed, mut filter) = (None, None);
+        let is_long = first.bytes > LONG_ROW_BYTES.saturating_mul(first.rows);
+        let chooses_early = is_far || is_long || self.predicate.as_ref().is_some_and(divides);
         if let Some(predicate) = &self.predicate {
             let names = self.columns_of(predicate)?;
             let is_as_in_table = |name: &String| {
@@ -114,7 +125,8 @@ impl ScanColumns {
             };
             if names.iter().all(is_as_in_table) {
                 pushed = Some(predicate.bind(own)?);
-            } else {
+            }
+            if pushed.is_none() || !chooses_early {
                 let missing = |name: &&String| fields.iter().all(|field| field.name() != *name);
                 let more: Vec<usize> = names
                     .iter()
@@ -141,6 +153,7 @@ impl ScanColumns {
             own: Arc::clone(own),
             read,
             pushed,
+            chooses_early,
             partitions,
             converted: Arc::new(Schema::new(fields)),
             filter,
@@ -170,14 +183,29 @@ impl ScanColumns {
     }
 }
 
+/// Whether it divides: then it may fail for rows that another of its conditions leaves out, which is asked before while they are decoded.
+fn divides(predicate: &Expression) -> bool {
+    let Expression::Planned(expr) = predicate else {
+        return true;
+    };
+    let divides = |part: &Expr| {
+        Ok(matches!(part, Expr::BinaryExpr(binary)
+            if matches!(binary.op, Operator::Divide | Operator::Modulo)))
+    };
+    // The walk itself cannot fail.
+    expr.exists(divides).unwrap_or(true)
+}
+
 /// How files of one kind are read.
 pub(crate) struct Adapter {
     /// The file's columns.
     pub(crate) own: SchemaRef,
     /// Which of them are read.
     pub(crate) read: Vec<usize>,
-    /// What the reader evaluates itself.
+    /// What the reader knows of the rows that are wanted.
     pub(crate) pushed: Option<Arc<dyn PhysicalExpr>>,
+    /// Whether it leaves out all others; if not, it leaves out what it need not read for that.
+    pub(crate) chooses_early: bool,
     partitions: Vec<(String, Option<String>)>,
     /// The columns that are wanted, and then those that only `filter` needs.
     converted: SchemaRef,
@@ -193,39 +221,48 @@ impl Adapter {
         self.filter.is_none()
     }
 
-    /// The rows of `batch`, which was read from one of the files that `paths` names, as rows of the dataset.
+    /// The rows of `batch`, which was read from one of the files that `paths` names, as rows of the dataset, and which of them are
+    /// wanted; `None`: all.
     pub(crate) fn adapt(
         &self,
         batch: RecordBatch,
         paths: impl Fn() -> String,
+    ) -> Result<(RecordBatch, Option<BooleanArray>), TaskFailure> {
+        let batch = match self.is_identity {
+            true => batch,
+            false => self.converted(&self.with_partitions(batch)?, &paths)?,
+        };
+        let Some(filter) = &self.filter else {
+            return Ok((batch, None));
+        };
+        let mask = filter
+            .evaluate(&batch)
+            .and_then(|mask| mask.into_array(batch.num_rows()));
+        let wanted: Vec<usize> = (0..self.wanted).collect();
+        let rows = mask.and_then(|mask| Ok((batch.project(&wanted)?, mask)));
+        let (rows, mask) = rows.map_err(|error| {
+            let text = format!(
+                "read {}: evaluate {filter}: {}",
+                paths(),
+                first_line(&error)
+            );
+            TaskFailure::new(ErrorCode::InvalidArgument, text)
+        })?;
+        Ok((rows, Some(mask.as_boolean().clone())))
+    }
+
+    fn converted(
+        &self,
+        batch: &RecordBatch,
+        paths: &impl Fn() -> String,
     ) -> Result<RecordBatch, TaskFailure> {
-        if self.is_identity {
-            return Ok(batch);
-        }
-        let batch = self.with_partitions(batch)?;
-        let batch = columns::conform(&batch, &self.converted).map_err(|misfit| {
+        columns::conform(batch, &self.converted).map_err(|misfit| {
             let between = misfit.between("in the dataset", &format!("in {}", paths()));
             TaskFailure::new(
                 ErrorCode::InvalidArgument,
                 format!("read_parquet(): {between}; {}", self.advice),
             )
-        })?;
-        let Some(filter) = &self.filter else {
-            return Ok(batch);
-        };
-        let failed = |error: &DataFusionError| {
-            let text = format!("read {}: evaluate {filter}: {}", paths(), first_line(error));
-            TaskFailure::new(ErrorCode::InvalidArgument, text)
-        };
-        let mask = filter
-            .evaluate(&batch)
-            .and_then(|mask| mask.into_array(batch.num_rows()))
-            .map_err(|error| failed(&error))?;
-        let rows = filter_record_batch(&batch, mask.as_boolean())
-            .map_err(|error| failed(&DataFusionError::from(error)))?;
-        let wanted: Vec<usize> = (0..self.wanted).collect();
-        rows.project(&wanted)
-            .map_err(|error| failed(&DataFusionError::from(error)))
+        })
     }
 
     /// The batch with the columns that its folder's name tells.

@@ -86,6 +86,7 @@ fn predicates_and_projections_hold_also_where_a_file_has_other_columns() {
     let dataset = read(folder.path());
     for (predicate, wanted) in [
         ("x = 2", vec![2.0, 2.0]),
+        ("id <> 7 AND 10 / (id - 7) > 1", vec![2.0]),
         ("x < 1", vec![0.5]),
         ("id = 8", vec![2.0]),
         ("id IS NULL AND x > 1", vec![2.0, 3.0]),

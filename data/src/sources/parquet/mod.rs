@@ -3,6 +3,7 @@
 mod adapt;
 #[cfg(test)]
 mod adapt_tests;
+mod chosen;
 #[cfg(test)]
 mod far_tests;
 mod learned;

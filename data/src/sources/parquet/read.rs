@@ -43,7 +43,7 @@ const FOOTER_HINT_BYTES: usize = 64 << 10;
 const FOOTERS_AT_ONCE: usize = 256;
 
 /// Reads parts of Parquet files: row groups are skipped by their statistics, pages by the page index, rows by the
-/// predicate while they are decoded. Keeps footers between inputs.
+/// predicate while they are decoded or behind that. Keeps footers between inputs.
 pub(super) struct FileReader {
     scan: ScanSpec,
     files: Files,
@@ -189,7 +189,8 @@ impl Files {
         row_limit: Option<usize>,
     ) -> Result<SendableRecordBatchStream, DataFusionError> {
         let row_limit = row_limit.filter(|_| adapter.gives_all());
-        if adapter.pushed.is_none() && parts.iter().all(small::is_all_of_one) {
+        let is_read_whole = adapter.pushed.is_none() || !adapter.chooses_early;
+        if is_read_whole && parts.iter().all(small::is_all_of_one) {
             return small::stream(&self.store, adapter, parts, batch_rows, row_limit);
         }
         let objects = self.store.objects();
@@ -198,7 +199,7 @@ impl Files {
             .with_metadata_size_hint(FOOTER_HINT_BYTES)
             .with_parquet_file_reader_factory(Arc::new(factory))
             .with_enable_page_index(true)
-            .with_pushdown_filters(true);
+            .with_pushdown_filters(adapter.chooses_early);
         if let Some(predicate) = &adapter.pushed {
             source = source.with_predicate(Arc::clone(predicate));
         }

@@ -72,7 +72,7 @@ fn read(
         columns,
         ..ScanSpec::default()
     };
-    let adapter = ScanColumns::new(&spec).and_then(|scan| scan.adapter(&parts[0]));
+    let adapter = ScanColumns::new(&spec).and_then(|scan| scan.adapter(&parts[0], false));
     let adapter = adapter.expect("fits");
     let store: Store = StoreSpec::default().open().expect("is local");
     let stream = small::stream(&store, &adapter, parts, 40, row_limit).expect("begins");

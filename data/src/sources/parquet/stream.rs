@@ -11,6 +11,7 @@ use futures::StreamExt;
 use tokio::runtime::Runtime as TokioRuntime;
 
 use super::adapt::{Adapter, ScanColumns};
+use super::chosen::ChosenRows;
 use super::learned::UnreadParts;
 use super::read::{Files, Paths};
 use super::small;
@@ -47,6 +48,9 @@ pub(super) struct FileStream {
 struct RowRun {
     stream: SendableRecordBatchStream,
     adapter: Adapter,
+    chosen: ChosenRows,
+    /// All of the stream was read.
+    is_over: bool,
     paths: Paths,
     bytes: u64,
 }
@@ -58,22 +62,42 @@ impl BatchStream for FileStream {
             let Some(run) = self.open.front_mut() else {
                 return Ok(None);
             };
-            let RowRun {
-                stream,
-                adapter,
-                paths,
-                ..
-            } = run;
-            let runtime = &self.runtime;
+            match run.next(&self.runtime)? {
+                Some(batch) => return Ok(Some(batch)),
+                None => self.open.pop_front(),
+            };
+        }
+    }
+}
+
+impl RowRun {
+    fn next(&mut self, runtime: &TokioRuntime) -> Result<Option<RecordBatch>, TaskFailure> {
+        let Self {
+            stream,
+            adapter,
+            chosen,
+            is_over,
+            paths,
+            ..
+        } = self;
+        loop {
+            if let Some(batch) = chosen.next() {
+                return Ok(Some(batch));
+            }
+            if *is_over {
+                return chosen.rest();
+            }
             let read = || {
                 let batch = runtime.block_on(stream.next());
                 batch.transpose().map_err(|error| paths.failure(&error))
             };
-            let Some(batch) = panics::caught(|text| paths.panicked(text), read)? else {
-                self.open.pop_front();
-                continue;
-            };
-            return adapter.adapt(batch, || paths.names()).map(Some);
+            match panics::caught(|text| paths.panicked(text), read)? {
+                None => *is_over = true,
+                Some(batch) => match adapter.adapt(batch, || paths.names())? {
+                    (batch, None) => return Ok(Some(batch)),
+                    (batch, Some(mask)) => chosen.add(batch, &mask)?,
+                },
+            }
         }
     }
 }
@@ -175,7 +199,8 @@ impl FileStream {
     fn begin(&self, parts: &[FilePart]) -> Result<RowRun, TaskFailure> {
         let paths = Paths::of(parts, &self.files.store);
         let open = || {
-            let adapter = self.columns.adapter(&parts[0]);
+            let is_far = self.files.store.is_remote();
+            let adapter = self.columns.adapter(&parts[0], is_far);
             let stream = adapter.and_then(|adapter| {
                 let stream = self
                     .files
@@ -188,6 +213,8 @@ impl FileStream {
         Ok(RowRun {
             stream,
             adapter,
+            chosen: ChosenRows::new(self.batch_rows, self.row_limit),
+            is_over: false,
             paths,
             bytes: parts.iter().map(|part| part.bytes).sum(),
         })
