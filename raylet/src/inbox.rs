@@ -72,6 +72,8 @@ pub(crate) enum Message {
         pull: PullOrder,
         result: Result<(), PullFailure>,
     },
+    /// A pause before the sources of an object are asked again is over.
+    PullPauseEnded { object: ObjectId, number: u64 },
     /// Another node wants to read an object.
     ReadObject {
         call: CallId,

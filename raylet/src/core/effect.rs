@@ -248,7 +248,14 @@ pub enum NodeStoreEffect {
         owner: Address,
         /// The node to copy from.
         node: NodeId,
-        /// Not before so long.
+    },
+    /// Say when so much time has passed, with this number.
+    PausePull {
+        /// The object.
+        object_id: Bytes,
+        /// Of the pause.
+        number: u64,
+        /// How long it is.
         pause: Duration,
     },
     /// Nobody wants the copy any more, or nobody has one.

@@ -260,6 +260,15 @@ pub enum StoreEvent {
         node: NodeId,
         /// Why.
         cause: PullFailure,
+        /// Whether bytes of it arrived before that.
+        has_given: bool,
+    },
+    /// A pause before sources are asked again is over.
+    PullPauseEnded {
+        /// The object.
+        object_id: Bytes,
+        /// Of the pause.
+        number: u64,
     },
     /// An object left this node while these wait for it here.
     Gone {

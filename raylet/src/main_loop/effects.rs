@@ -166,9 +166,15 @@ impl RayletLoop {
                 object_id,
                 owner,
                 node,
+            } => {
+                self.begin_pull(&object_id, owner, node);
+            }
+            NodeStoreEffect::PausePull {
+                object_id,
+                number,
                 pause,
             } => {
-                self.begin_pull(&object_id, owner, node, pause);
+                self.pause_pull(&object_id, number, pause);
             }
             NodeStoreEffect::AbandonPull { object_id } => self.abandon_pull(&object_id),
             NodeStoreEffect::EndGet { reply_to, outcome } => {

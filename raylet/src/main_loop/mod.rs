@@ -79,6 +79,8 @@ pub(crate) struct Surroundings {
 struct PullTask {
     task: AbortHandle,
     attempt: u64,
+    /// Bytes that were there when it began.
+    arrived_before: u64,
     place: Option<PullPlace>,
     owner: aktis_proto::v1::Address,
     awaiting_place: Option<oneshot::Sender<Result<PullPlace, PullFailure>>>,

@@ -6,7 +6,7 @@ use aktis_proto::v1::{Done, Failure, LogLines};
 
 use super::RayletLoop;
 use super::shutdown::End;
-use crate::core::event::Event;
+use crate::core::event::{Event, StoreEvent};
 use crate::core::keys::ConnectionId;
 use crate::inbox::{Message, ProcessNews};
 use crate::io::frames::ProcessFrame;
@@ -152,6 +152,13 @@ impl RayletLoop {
                 self.on_pull_sized(&pull, total_bytes, place);
             }
             Message::PullEnded { pull, result } => self.on_pull_ended(&pull, result),
+            Message::PullPauseEnded { object, number } => {
+                let object_id = object.to_wire();
+                self.handle(Event::Store(StoreEvent::PullPauseEnded {
+                    object_id,
+                    number,
+                }));
+            }
             Message::ReadObject {
                 call,
                 object,

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::{PullTask, RayletLoop};
 use crate::core::event::{Event, PullFailure, StoreEvent};
 use crate::core::keys::{CallId, ReplyTo};
+use crate::inbox::Message;
 use crate::io::store::{StoreOutput, StorePort, create_failure, get_failure};
 use crate::transfer::{
     HeldBytes, HeldFile, PullOrder, PullPlace, ReadGrant, ReadPin, ReadStage, Reading, pull,
@@ -42,13 +43,7 @@ impl RayletLoop {
         }
     }
 
-    pub(super) fn begin_pull(
-        &mut self,
-        object_id: &Bytes,
-        owner: Address,
-        node: NodeId,
-        pause: Duration,
-    ) {
+    pub(super) fn begin_pull(&mut self, object_id: &Bytes, owner: Address, node: NodeId) {
         let Ok(object) = ObjectId::from_bytes(object_id) else {
             return;
         };
@@ -63,23 +58,29 @@ impl RayletLoop {
             attempt,
         };
         let (streams, mailbox) = (self.ports.streams.clone(), self.mailbox.clone());
-        let before = place.clone();
-        let fetching = async move {
-            // A timer takes a millisecond, however short it is.
-            if !pause.is_zero() {
-                tokio::time::sleep(pause).await;
-            }
-            pull(wanted, before, streams, mailbox).await;
-        };
+        let fetching = pull(wanted, place.clone(), streams, mailbox);
         let task = self.surroundings.beside.spawn(fetching).abort_handle();
         let pull = PullTask {
             task,
             attempt,
+            arrived_before: place.as_ref().map_or(0, PullPlace::arrived_bytes),
             place,
             owner,
             awaiting_place: None,
         };
         self.pulls.insert(object, pull);
+    }
+
+    /// Which pause it was is looked at when it is over: nobody may wait for it then.
+    pub(super) fn pause_pull(&self, object_id: &Bytes, number: u64, pause: Duration) {
+        let Ok(object) = ObjectId::from_bytes(object_id) else {
+            return;
+        };
+        let mailbox = self.mailbox.clone();
+        self.surroundings.beside.spawn(async move {
+            tokio::time::sleep(pause).await;
+            mailbox.send(Message::PullPauseEnded { object, number });
+        });
     }
 
     pub(super) fn abandon_pull(&mut self, object_id: &Bytes) {
@@ -152,9 +153,11 @@ impl RayletLoop {
     pub(super) fn on_pull_ended(&mut self, ended: &PullOrder, result: Result<(), PullFailure>) {
         let PullOrder { object, node, .. } = *ended;
         // Not that of an attempt that was given up when it was just ending.
-        if self.current(ended).is_none() {
+        let Some(pull) = self.current(ended) else {
             return;
-        }
+        };
+        let arrived = pull.place.as_ref().map_or(0, PullPlace::arrived_bytes);
+        let has_given = arrived > pull.arrived_before;
         let object_id = object.to_wire();
         match result {
             Ok(()) => {
@@ -172,6 +175,7 @@ impl RayletLoop {
                     object_id,
                     node,
                     cause,
+                    has_given,
                 }));
             }
             Err(PullFailure::Here(failure)) => {
@@ -185,6 +189,7 @@ impl RayletLoop {
                         object_id,
                         node,
                         cause,
+                        has_given,
                     }));
                 }
             }

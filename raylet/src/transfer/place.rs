@@ -74,6 +74,11 @@ impl PullPlace {
         self.missing_bytes() == 0
     }
 
+    /// How much of it is there.
+    pub(crate) fn arrived_bytes(&self) -> u64 {
+        self.total_bytes() - self.missing_bytes()
+    }
+
     pub(super) fn total_bytes(&self) -> u64 {
         self.shared.total_bytes
     }

@@ -10,8 +10,9 @@ impl PullTable {
     /// Which invariant does not hold.
     pub fn check(&self) -> Result<(), Broken> {
         for (object, pull) in &self.pulls {
-            // Between two events a transfer runs, or all who waited were told that there is none.
-            holds!(pull.current.is_some(), "PULL-1", "{object}: {pull:?}");
+            // Between two events a transfer runs, or a pause, or all who waited were told that there is none.
+            let goes_on = pull.current.is_some() || pull.pause.is_some();
+            holds!(goes_on, "PULL-1", "{object}: {pull:?}");
             let mut sources: Vec<_> = pull.current.iter().collect();
             sources.extend(&pull.untried);
             sources.extend(&pull.tried);

@@ -31,25 +31,25 @@ impl PullTable {
                 object_id,
                 node,
                 cause,
+                has_given,
             } => {
                 let Ok(object) = ObjectId::from_bytes(&object_id) else {
                     return;
                 };
-                match cause {
-                    PullFailure::Source(_) => {
-                        let step = self.failed(object, node, None);
-                        self.take_pull_step(object, step, out);
-                    }
-                    PullFailure::Unreadable(failure) => {
-                        let step = self.failed(object, node, Some(failure));
-                        self.take_pull_step(object, step, out);
-                    }
+                let unreadable = match cause {
+                    PullFailure::Source(_) => None,
+                    PullFailure::Unreadable(failure) => Some(failure),
                     PullFailure::Here(failure) => {
-                        for waiter in self.end(object) {
-                            let outcome = store_get_reply::Outcome::Failure(failure.clone());
-                            end_get(waiter, outcome, out);
-                        }
+                        return end_gets(self.end(object), &failure, out);
                     }
+                };
+                let step = self.failed(object, node, unreadable, has_given);
+                self.take_pull_step(object, step, out);
+            }
+            StoreEvent::PullPauseEnded { object_id, number } => {
+                if let Ok(object) = ObjectId::from_bytes(&object_id) {
+                    let step = self.pause_ended(object, number);
+                    self.take_pull_step(object, step, out);
                 }
             }
             StoreEvent::Gone { waiters } => {
@@ -90,13 +90,24 @@ impl PullTable {
         let object_id = object.to_wire();
         match step {
             PullStep::Wait => {}
-            PullStep::From(node, pause) => {
+            PullStep::From(node) => {
                 let owner = self.owner_of(object).cloned().unwrap_or_default();
                 out.push(Effect::Store(NodeStoreEffect::Pull {
                     object_id,
                     owner,
                     node,
-                    pause,
+                }));
+            }
+            PullStep::Pause {
+                pause,
+                given_up,
+                failure,
+            } => {
+                end_gets(given_up, &failure, out);
+                out.push(Effect::Store(NodeStoreEffect::PausePull {
+                    object_id,
+                    number: pause.number,
+                    pause: pause.time,
                 }));
             }
             PullStep::Lost { waiters, tried } => {
@@ -112,10 +123,7 @@ impl PullTable {
             }
             PullStep::Unreadable { waiters, failure } => {
                 out.push(Effect::Store(NodeStoreEffect::AbandonPull { object_id }));
-                for waiter in waiters {
-                    let outcome = store_get_reply::Outcome::Failure(failure.clone());
-                    end_get(waiter, outcome, out);
-                }
+                end_gets(waiters, &failure, out);
             }
         }
     }
@@ -162,4 +170,12 @@ impl PullTable {
 /// A get that ends without the object.
 fn end_get(reply_to: ReplyTo, outcome: store_get_reply::Outcome, out: &mut Out) {
     out.push(Effect::Store(NodeStoreEffect::EndGet { reply_to, outcome }));
+}
+
+/// Gets that end for the same reason.
+fn end_gets(waiters: Vec<ReplyTo>, failure: &Failure, out: &mut Out) {
+    for waiter in waiters {
+        let outcome = store_get_reply::Outcome::Failure(failure.clone());
+        end_get(waiter, outcome, out);
+    }
 }
