@@ -41,6 +41,18 @@ fn anonymous_of(statm: &str) -> Option<u64> {
     Some(resident.saturating_sub(shared) * rustix::param::page_size() as u64)
 }
 
+/// Whether a process has ended, and its parent has not yet asked how. `false` where the system does not tell.
+pub fn is_unreaped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| state_of(&stat) == Some('Z'))
+}
+
+/// The letter behind the name, which is in parentheses and may have some itself.
+fn state_of(stat: &str) -> Option<char> {
+    let (_, behind) = stat.rsplit_once(')')?;
+    behind.trim_start().chars().next()
+}
+
 /// The user's folder for what outlives a process and is no document; `None` for a user without a home.
 pub fn state_dir() -> Option<PathBuf> {
     state_dir_of(environment("XDG_STATE_HOME"), environment("HOME"))
@@ -115,6 +127,13 @@ mod tests {
         let page = rustix::param::page_size() as u64;
         assert_eq!(anonymous_of("900 100 30 1 0 60 0\n"), Some(70 * page));
         assert_eq!(anonymous_of(""), None);
+    }
+
+    #[test]
+    fn state_of_a_process_stands_behind_its_name() {
+        assert_eq!(state_of("7 (a) b) Z 1 7 7\n"), Some('Z'));
+        assert_eq!(state_of("7 (a)"), None);
+        assert!(!is_unreaped(std::process::id()), "it runs");
     }
 
     #[test]

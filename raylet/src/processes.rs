@@ -58,6 +58,11 @@ pub trait Processes: fmt::Debug + Send + Sync + 'static {
         Box::pin(std::future::ready(()))
     }
 
+    /// Whether a process has ended, and its parent has not yet asked how. Cheap; false where nobody can tell.
+    fn has_ended(&self, _pid: u32) -> bool {
+        false
+    }
+
     /// A zygote of this node has died, and its workers die with it: ends what they leave behind.
     fn end_orphans(&self, _node: NodeId) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         Box::pin(std::future::ready(()))
@@ -147,6 +152,10 @@ impl Processes for SystemProcesses {
                 let _ = watch.readable().await;
             }
         })
+    }
+
+    fn has_ended(&self, pid: u32) -> bool {
+        aktis_common::machine::is_unreaped(pid)
     }
 
     fn end_orphans(&self, node: NodeId) -> Pin<Box<dyn Future<Output = ()> + Send>> {

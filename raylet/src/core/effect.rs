@@ -107,6 +107,13 @@ pub enum Effect {
         /// Its process id.
         pid: u32,
     },
+    /// Look whether the process of a dead worker has ended; answered by `DeadLookedAt`.
+    LookAtDead {
+        /// The worker.
+        worker: WorkerId,
+        /// Its process id.
+        pid: u32,
+    },
     /// Tell a process what nodes there are: this one, whose store only the loop knows, and the others.
     Describe {
         /// Who asked.

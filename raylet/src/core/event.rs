@@ -39,6 +39,13 @@ pub enum Event {
         /// Its process id.
         pid: u32,
     },
+    /// The process of a dead worker was looked at.
+    DeadLookedAt {
+        /// The worker.
+        worker: WorkerId,
+        /// It has ended, and its parent has not yet asked how.
+        has_ended: bool,
+    },
     /// The last output of a dead worker has been read.
     LogEnded {
         /// The worker.

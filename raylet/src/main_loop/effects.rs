@@ -81,6 +81,11 @@ impl RayletLoop {
                     mailbox.event(Event::ProcessEnded { pid });
                 });
             }
+            Effect::LookAtDead { worker, pid } => {
+                let has_ended = self.surroundings.processes.has_ended(pid);
+                let looked_at = Event::DeadLookedAt { worker, has_ended };
+                self.backlog.push_back(looked_at);
+            }
             Effect::Store(effect) => self.change_store(effect),
             other => self.carry_abroad(other),
         }

@@ -24,8 +24,9 @@ use crate::execution::{Cancelled, INTERRUPT_AGAIN, InterruptClaim, current_task}
 use crate::reference::{ObjectRef, ProcessAddress};
 
 /// How long a task that is cancelled by force may take to end by itself when others need what its process owns. Below the time
-/// after which its owner has the process killed.
+/// after which its owner has the process killed. Counted in pauses: time in which the process was stopped is not its own.
 const LENDER_PATIENCE: Duration = Duration::from_secs(1);
+const LENDER_PAUSES: u32 = 20;
 
 /// Told that a running task was cancelled; from a thread that reads lanes. What it does is the embedder's business.
 pub type Canceller = Box<dyn Fn(TaskId) + Send + Sync>;
@@ -137,7 +138,9 @@ impl Runtime {
         let patience = std::thread::Builder::new()
             .name("aktis-patience".to_owned())
             .spawn(move || {
-                std::thread::sleep(LENDER_PATIENCE);
+                for _ in 0..LENDER_PAUSES {
+                    std::thread::sleep(LENDER_PATIENCE / LENDER_PAUSES);
+                }
                 runtime.end_with(task);
             });
         if patience.is_err() {

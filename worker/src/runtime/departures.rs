@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
+use aktis_common::ids::NodeId;
 use aktis_lane::ConnectionId;
 
 use super::Runtime;
-use super::obituaries::{Death, Estate, Left, PATIENCE};
+use super::obituaries::{Death, Estate, Left, PATIENCE, PATIENCE_HERE};
 use crate::error::TaskFailure;
 use crate::reference::ProcessAddress;
 
@@ -26,13 +27,19 @@ impl Runtime {
     }
 
     fn on_gone(&self, worker: ProcessAddress, seen: &str, left: Left) {
+        let here = NodeId::from_bytes(&self.greeting().node_id);
+        let patience = if here.is_ok_and(|here| here == worker.node) {
+            PATIENCE_HERE
+        } else {
+            PATIENCE
+        };
         let mut obituaries = self.0.obituaries.lock();
-        let estate = obituaries.gone(worker, seen, left, Instant::now());
+        let estate = obituaries.gone(worker, seen, left, (Instant::now(), patience));
         drop(obituaries);
         match estate {
             Some(estate) => self.settle_estate(estate),
             None => {
-                self.reactor().call_lane(PATIENCE);
+                self.reactor().call_lane(patience);
             }
         }
     }

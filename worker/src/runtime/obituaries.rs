@@ -13,8 +13,10 @@ use crate::reference::ProcessAddress;
 
 /// The raylet tells of every worker of the cluster. Closed lanes are explained soon after, so the newest are enough.
 const REMEMBERED: usize = 1024;
-/// How long a closed lane may wait for the raylet to say why the worker died.
+/// How long a closed lane may wait for the raylet of another node to say why the worker died.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+/// The same of this node, whose raylet tells each death here. It waits for its zygote, which may have no time for it.
+pub(super) const PATIENCE_HERE: Duration = Duration::from_secs(20);
 
 /// How a worker died.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,13 +99,13 @@ impl Obituaries {
     }
 
     /// A process seems to be gone. Returns what it left if it is known why; else that waits, and something is
-    /// [overdue](Self::take_overdue) after [`PATIENCE`].
+    /// [overdue](Self::take_overdue) after `patience`.
     pub(super) fn gone(
         &mut self,
         worker: ProcessAddress,
         seen: &str,
         left: Left,
-        now: Instant,
+        (now, patience): (Instant, Duration),
     ) -> Option<Estate> {
         if let Some(death) = self.deaths.get(&worker.worker) {
             let death = death.clone();
@@ -121,7 +123,7 @@ impl Obituaries {
                 worker,
                 seen: seen.to_owned(),
                 left,
-                give_up_at: now + PATIENCE,
+                give_up_at: now + patience,
             });
         }
         None
@@ -173,18 +175,24 @@ mod tests {
         let killed = Death::of("killed");
         assert_eq!(obituaries.add(early.worker, &killed), []);
         let left = tasks();
-        let estate = obituaries.gone(early, "closed", left.clone(), now);
+        let estate = obituaries.gone(early, "closed", left.clone(), (now, PATIENCE));
         assert_eq!(
             estate.map(|estate| (estate.left, estate.death)),
             Some((left, killed.clone()))
         );
         for _ in 0..3 {
-            assert_eq!(obituaries.gone(late, "closed", Left::Objects, now), None);
+            assert_eq!(
+                obituaries.gone(late, "closed", Left::Objects, (now, PATIENCE)),
+                None
+            );
         }
-        assert_eq!(obituaries.gone(late, "closed", tasks(), now), None);
+        assert_eq!(
+            obituaries.gone(late, "closed", tasks(), (now, PATIENCE)),
+            None
+        );
         assert_eq!(obituaries.add(late.worker, &killed).len(), 2);
         assert_eq!(
-            obituaries.gone(never, "its lane closed", tasks(), now),
+            obituaries.gone(never, "its lane closed", tasks(), (now, PATIENCE)),
             None
         );
         assert_eq!(obituaries.take_overdue(now), (Vec::new(), Some(PATIENCE)));

@@ -5,11 +5,14 @@
 //!
 //! ```text
 //!  connection ended ──► waiting ── last words ─────────────────────────────► told
-//!                          └── too late ──► told as ending ── process ended ──► told once more, to the gcs
+//!                        ▲ └── too late ──► looked at ──► told as ending ── process ended ──► told once more, to the gcs
+//!                        └───────────────────────┘ it has ended: the zygote has only not said how
 //! ```
 //! Processes may take their time to end: the kernel's module of a GPU, or a file system that does not answer, holds them. Others are told
 //! soon that nobody answers there any more. What must not begin before the process has ended waits for the second news.
-
+//!
+//! A process that has ended while its zygote has no time is no such one: what it died of is about to be known, and whoever is told
+//! something else blames the wrong thing.
 //!
 //! Owns: what is known of each such death. Does not own: the workers (the pool), and who is told (processes, the gcs).
 //!
@@ -25,16 +28,30 @@ use aktis_proto::v1::ReportWorkerDeathRequest;
 
 use crate::core::event::Exit;
 
+/// How long a zygote may take to say how a process has ended, on a machine that has no time for it.
+const ZYGOTE_PATIENCE: Duration = Duration::from_secs(15);
+
 /// A death to be told.
 #[derive(Debug)]
 struct Obituary {
     worker: WorkerId,
+    pid: Option<u32>,
     /// What to tell; its cause is what is known so far.
     report: ReportWorkerDeathRequest,
     /// It said why it ends, or this raylet ended it: the system knows less.
     is_cause_known: bool,
     /// When to tell it at the latest.
     until: Instant,
+    /// Somebody has looked whether its process has ended.
+    is_looked_at: bool,
+}
+
+impl Obituary {
+    /// Its process, where it matters whether that has ended: if it has, more will be known of it.
+    fn to_look_at(&self) -> Option<u32> {
+        let is_open = self.report.is_ending && !self.is_cause_known && !self.is_looked_at;
+        self.pid.filter(|_| is_open)
+    }
 }
 
 /// What happens to a death.
@@ -99,6 +116,31 @@ impl Obituaries {
             death.last_words = last_words;
         }
         Some(report)
+    }
+
+    /// Deaths that would be told now, of processes that are to be looked at first. Meanwhile they wait.
+    fn take_to_look_at(&mut self, now: Instant) -> Vec<(WorkerId, u32)> {
+        let due = self.waiting.iter_mut().filter(|one| one.until <= now);
+        let look = due.filter_map(|obituary| {
+            let pid = obituary.to_look_at()?;
+            obituary.is_looked_at = true;
+            obituary.until = now + self.patience;
+            Some((obituary.worker, pid))
+        });
+        look.collect()
+    }
+
+    /// Somebody has looked at the process of a dead worker.
+    fn note_look(&mut self, worker: WorkerId, has_ended: bool, now: Instant) {
+        let mut waiting = self.waiting.iter_mut();
+        if let Some(obituary) = waiting.find(|obituary| obituary.worker == worker) {
+            let patience = if has_ended {
+                ZYGOTE_PATIENCE
+            } else {
+                Duration::ZERO
+            };
+            obituary.until = now + patience;
+        }
     }
 
     /// Deaths that are to be told with what is known. They wait no longer, but for the end of an actor's process, of which the gcs

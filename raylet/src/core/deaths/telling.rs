@@ -32,9 +32,11 @@ impl Obituaries {
         };
         self.waiting.push(Obituary {
             worker: worker.id,
+            pid: worker.pid,
             report,
             is_cause_known: worker.kill_cause.is_some() || worker.is_leaving,
             until: out.now() + self.patience,
+            is_looked_at: false,
         });
     }
 
@@ -54,9 +56,18 @@ impl Obituaries {
 
     /// Deaths that have waited long enough are told with what is known.
     pub fn tell_overdue(&mut self, out: &mut Out) {
+        for (worker, pid) in self.take_to_look_at(out.now()) {
+            out.push(Effect::LookAtDead { worker, pid });
+        }
         for report in self.overdue(out.now()) {
             out.tell(DeathEvent::Told(report));
         }
+    }
+
+    /// Whether the process of a dead worker has ended, and only nobody has said how.
+    pub fn looked_at(&mut self, worker: WorkerId, has_ended: bool, out: &mut Out) {
+        self.note_look(worker, has_ended, out.now());
+        self.tell_overdue(out);
     }
 
     /// An actor is over, and its process stays for what it owns (`LEND-1`): the gcs hears of it.

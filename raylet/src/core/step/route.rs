@@ -41,6 +41,9 @@ impl RayletCore {
                 self.pool
                     .process_ended(pid, Exit::of("ended with the zygote"), out);
             }
+            Event::DeadLookedAt { worker, has_ended } => {
+                self.deaths.looked_at(worker, has_ended, out);
+            }
             Event::LogEnded { worker, last_words } => {
                 self.deaths.log_ended(worker, last_words, out);
             }

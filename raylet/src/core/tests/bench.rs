@@ -12,6 +12,8 @@ pub(super) struct Bench {
     /// Connections of workers, by process id; a killed one is disconnected by the bench.
     pub(super) workers: BTreeMap<u32, ConnectionId>,
     pub(super) killed: Vec<u32>,
+    /// The zygote has no time for processes that end.
+    pub(super) leaves_dead_unreaped: bool,
     /// Workers that are forked from now on say nothing.
     pub(super) are_workers_silent: bool,
     /// What the follower of logs finds at the end of each worker.
@@ -55,6 +57,7 @@ impl Bench {
             next_connection: 1000,
             workers: BTreeMap::new(),
             killed: Vec::new(),
+            leaves_dead_unreaped: false,
             last_words: String::new(),
             are_workers_silent: false,
         };
@@ -85,6 +88,10 @@ impl Bench {
                     let (worker, last_words) = (*worker, self.last_words.clone());
                     self.happen(Event::LogEnded { worker, last_words });
                 }
+                Effect::LookAtDead { worker, .. } => self.happen(Event::DeadLookedAt {
+                    worker: *worker,
+                    has_ended: self.leaves_dead_unreaped,
+                }),
                 Effect::AwaitEnd { pid } => self.happen(Event::ProcessEnded { pid: *pid }),
                 _ => {}
             }

@@ -248,6 +248,31 @@ fn actor_whose_process_takes_long_to_end_is_told_of_as_ending_and_then_as_ended(
     }
 }
 
+/// The zygote is stopped, or the machine has no time for it.
+#[test]
+fn death_of_a_process_that_has_ended_waits_for_what_the_zygote_says() {
+    let mut bench = Bench::new(2);
+    bench.leaves_dead_unreaped = true;
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    let grant = bench.grant(driver, 2).unwrap();
+    let worker = bench.core.pool().by_pid(grant.pid).unwrap().id;
+    let (pid, connection) = bench.detach(worker);
+    bench.happen(Event::Disconnected { connection });
+    for _ in 0..10 {
+        bench.now += Duration::from_secs(1);
+        bench.happen(Event::Tick);
+        assert!(bench.deaths().is_empty(), "its cause is about to be known");
+    }
+    bench.exit(pid, "killed by signal 9");
+    let deaths = bench.deaths();
+    let causes: Vec<&str> = deaths
+        .iter()
+        .map(|report| report.death.as_ref().unwrap().cause.as_str())
+        .collect();
+    assert_eq!(causes, ["killed by signal 9"]);
+}
+
 #[test]
 fn worker_that_has_ended_is_given_to_nobody_while_its_connection_lasts() {
     let mut bench = Bench::new(2);
