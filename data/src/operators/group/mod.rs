@@ -12,6 +12,7 @@ mod leaf;
 mod meeting;
 mod meters;
 mod plan;
+mod row_bytes;
 #[cfg(test)]
 mod tests;
 

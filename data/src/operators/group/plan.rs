@@ -26,6 +26,7 @@ use super::hold::Holding;
 use super::leaf::{self, Splits, external, formed};
 use super::meeting::KeyedJoin;
 use super::meters::GroupMeters;
+use super::row_bytes;
 use super::{STEP, failure};
 use crate::graph::{
     AggregatePhase, EdgeKind, Fragment, GroupMember, GroupTask, Join, Operator, Sort,
@@ -45,13 +46,13 @@ use crate::sources::{self, Opened};
 pub(super) struct Planned {
     pub(super) root: Arc<dyn ExecutionPlan>,
     pub(super) meters: GroupMeters,
-    sources: Vec<Arc<Splits>>,
+    sources: Vec<(Arc<Splits>, SchemaRef)>,
 }
 
 impl Planned {
-    /// Bytes of the longest rows that there may be, about, by the first ones of each source: those of a join have all columns.
+    /// Bytes of the longest rows that there may be, about: those of a join have all columns.
     pub(super) fn row_bytes(&self) -> Result<u64, TaskFailure> {
-        self.sources.iter().map(|splits| splits.row_bytes()).sum()
+        row_bytes::of_all(&self.sources)
     }
 }
 
@@ -99,7 +100,7 @@ struct GroupPlanner<'a> {
     holding: Arc<Holding>,
     /// Of each member so far, until somebody takes its rows.
     givers: Vec<Option<Giver<'a>>>,
-    sources: Vec<Arc<Splits>>,
+    sources: Vec<(Arc<Splits>, SchemaRef)>,
     meters: GroupMeters,
     failing: Option<&'a Arc<FailingInput>>,
 }
@@ -116,7 +117,7 @@ impl GroupPlanner<'_> {
             let columns = nullable(columns);
             let splits = Splits::new(reader, splits, self.piece_bytes);
             let (rows, bytes_read) = leaf::leaf(&splits, &columns, self.threads);
-            self.sources.push(splits);
+            self.sources.push((splits, columns));
             self.meters.reads(&rows, bytes_read);
             return self
                 .steps(member, &member.steps, rows)
