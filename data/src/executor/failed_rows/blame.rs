@@ -238,7 +238,7 @@ impl FailedRows {
             let most = *most;
             // What it has given before was made of other batches, but there is no other way on.
             let limits = self.most_rows_now(input.0);
-            self.begun_with.insert(input, limits);
+            self.begun_with.set(input, &limits);
             tracing::warn!(
                 "{name}: a call with {} took more memory than its worker may have, and is made again with at most {most}: {message}",
                 rows_of(call)
@@ -271,14 +271,10 @@ impl FailedRows {
     /// other blocks (STG-2).
     pub(super) fn most_rows_of(&mut self, input: InputKey, attempt: Attempt) -> Vec<MostRows> {
         if attempt != Attempt::Anew {
-            return self.begun_with.get(&input).cloned().unwrap_or_default();
+            return self.begun_with.get(input).to_vec();
         }
         let limits = self.most_rows_now(input.0);
-        if limits.is_empty() {
-            self.begun_with.remove(&input);
-        } else {
-            self.begun_with.insert(input, limits.clone());
-        }
+        self.begun_with.set(input, &limits);
         limits
     }
 

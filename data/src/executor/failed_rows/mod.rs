@@ -14,6 +14,7 @@
 //! So what was told of such a step is forgotten where nothing of the input was handed on, and found again; where blocks were, the
 //! worker sees to it that they are made as they were.
 
+mod begun_with;
 mod blame;
 mod letters;
 mod limits;
@@ -33,8 +34,9 @@ use crate::graph::{Operator, StagePlan};
 use crate::ledger::{LeftOut, LeftOutByStep};
 use crate::operators::failing::letters::decode;
 use crate::plan::FailurePolicy;
-use crate::wire::failing::{FailingSpec, MostRows, StepRow, ToldRows};
+use crate::wire::failing::{FailingSpec, StepRow, ToldRows};
 use crate::wire::spec::Report;
+use begun_with::BegunWith;
 use blame::Blame;
 use limits::Counts;
 
@@ -55,7 +57,7 @@ pub(crate) struct FailedRows {
     /// Of steps of stages whose workers have died for want of memory: how many rows a call may have since then.
     most_rows: HashMap<(usize, u32), u64>,
     /// The same as inputs were begun with that were begun since then.
-    begun_with: HashMap<InputKey, Vec<MostRows>>,
+    begun_with: BegunWith,
     /// Rows of all sources, if they are known.
     source_rows: Option<u64>,
     /// What notes of this execution begin with.
@@ -144,7 +146,7 @@ impl FailedRows {
             under_way: HashMap::new(),
             queued: HashMap::new(),
             most_rows: HashMap::new(),
-            begun_with: HashMap::new(),
+            begun_with: BegunWith::default(),
             source_rows,
             note_prefix,
             letters: Vec::new(),
