@@ -18,6 +18,7 @@ use super::shares::StoreShare;
 use super::sizes::BatchSizes;
 use super::specs::StageStart;
 use super::splits::rows_of_all;
+use super::storing::Storing;
 use super::watch::NodeWatch;
 use super::worker_time::WorkerTimes;
 use super::{Delivery, ExecuteError, Execution, OutputOfRun};
@@ -65,6 +66,7 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
     pool.answer_to(answers_to(messages.clone()));
     let reader = pool.reader();
     let watch = watch(pool.as_ref(), messages.clone());
+    let storing = storing(pool.as_ref(), messages.clone());
     let stats = Arc::new(Mutex::new(stats));
     let outputs_of_run = of_run(&outputs, &job);
     let letters = Arc::new(Mutex::new(DeadLetters::default()));
@@ -89,6 +91,7 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
         working: HashMap::new(),
         queued: HashMap::new(),
         blocks,
+        storing,
         stage_of: HashMap::new(),
         next_block: 0,
         next_attempt,
@@ -129,6 +132,15 @@ fn watch(pool: &dyn StagePool, news: Sender<Message>) -> NodeWatch {
     NodeWatch::new(pool.look(), move |view| {
         news.send(Message::Nodes(view)).is_ok()
     })
+}
+
+/// Puts blocks away that are too many here.
+fn storing(pool: &dyn StagePool, news: Sender<Message>) -> Storing {
+    let stored = move |block, outcome| {
+        // An execution that is over does not listen any more.
+        let _ = news.send(Message::Stored(block, outcome));
+    };
+    Storing::new(pool.put_away(), Arc::new(stored))
 }
 
 /// What is known of rows that fail, of an earlier run, too.

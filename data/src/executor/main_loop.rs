@@ -20,6 +20,7 @@ use super::sizes::BatchSizes;
 use super::specs::StageStart;
 use super::starts::{LateStart, QueuedInput};
 use super::statistics::COST_KEPT_EVERY;
+use super::storing::Storing;
 use super::watch::NodeWatch;
 use super::worker_time::WorkerTimes;
 use super::{DeliveredBlock, Delivery};
@@ -36,6 +37,8 @@ pub(crate) enum Message {
     Taken(BlockKey),
     /// A delivered block cannot be read; where it lies when it was made again goes there.
     Lost(BlockKey, Sender<BlockHandle>),
+    /// A block of this process lies in the store, or has no place there.
+    Stored(BlockKey, Result<BlockHandle, TaskFailure>),
     /// The cluster has other nodes than before.
     Nodes(ClusterView),
     Cancel,
@@ -62,6 +65,8 @@ pub(crate) struct ExecutionLoop {
     /// The inputs that workers have.
     pub(crate) working: HashMap<WorkerKey, Working>,
     pub(crate) blocks: KeptBlocks,
+    /// Puts those away that are too many here.
+    pub(crate) storing: Storing,
     pub(crate) stage_of: HashMap<WorkerKey, usize>,
     pub(crate) next_block: u64,
     /// Attempts at inputs so far: their files never share a name.

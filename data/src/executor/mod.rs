@@ -26,6 +26,7 @@ mod specs;
 mod splits;
 mod starts;
 mod statistics;
+mod storing;
 mod watch;
 mod worker_time;
 

@@ -15,6 +15,10 @@ impl ExecutionLoop {
         let (worker, answer) = match message {
             Message::Taken(block) => return Some(Event::Taken(block)),
             Message::Nodes(view) => return Some(Event::NodesChanged(view)),
+            Message::Stored(block, outcome) => {
+                self.blocks.stored(block, outcome);
+                return None;
+            }
             Message::Cancel => {
                 self.is_cancelled = true;
                 return Some(Event::Cancelled);
@@ -76,8 +80,10 @@ impl ExecutionLoop {
         let block = block.map(|handle| {
             let key = BlockKey(self.next_block);
             self.next_block += 1;
-            self.blocks
-                .made(key, handle, report.bytes, self.pool.as_ref());
+            let bytes_here = self.pool.is_here(&handle).then_some(report.bytes);
+            if self.blocks.made(key, handle.clone(), bytes_here) {
+                self.storing.want(key, handle);
+            }
             (key, report.rows, report.bytes)
         });
         let made = block.map(|(key, rows, _)| (key, rows));

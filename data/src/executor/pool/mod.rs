@@ -107,10 +107,10 @@ pub trait StagePool: Send {
         false
     }
 
-    /// Puts such a block into the store; where it lies then.
+    /// Puts such blocks into the store.
     #[doc(hidden)]
-    fn put_away(&self, block: &BlockHandle) -> Result<BlockHandle, TaskFailure> {
-        Ok(block.clone())
+    fn put_away(&self) -> PutAway {
+        Arc::new(|block| Ok(block.clone()))
     }
 
     /// What a worker has noted under this key, if it has.
@@ -152,6 +152,9 @@ pub type Look = Arc<dyn Fn() -> Result<ClusterView, TaskFailure> + Send + Sync>;
 
 /// Reads a block as an Arrow IPC stream.
 pub type BlockReader = Arc<dyn Fn(&BlockHandle) -> Result<Bytes, TaskFailure> + Send + Sync>;
+
+/// Puts a block into the store, and says where it lies then. Waits where the store is full.
+pub type PutAway = Arc<dyn Fn(&BlockHandle) -> Result<BlockHandle, TaskFailure> + Send + Sync>;
 
 /// Where answers of a pool go.
 pub struct PoolAnswers(pub(crate) AnswerSink);

@@ -20,7 +20,8 @@ use prost::Message;
 
 use super::kept_costs::KeptCosts;
 use super::{
-    Answer, AnswerSink, BlockReader, Look, PoolAnswers, StagePool, WorkerInput, WorkerStart,
+    Answer, AnswerSink, BlockReader, Look, PoolAnswers, PutAway, StagePool, WorkerInput,
+    WorkerStart,
 };
 use crate::block::{self, BlockHandle};
 use crate::executor::core::event::WorkerKey;
@@ -375,9 +376,12 @@ impl StagePool for RuntimePool {
         reference(block).is_ok_and(|block| self.runtime.is_inline(&block))
     }
 
-    fn put_away(&self, block: &BlockHandle) -> Result<BlockHandle, TaskFailure> {
-        let value = get_one(&self.runtime, &reference(block)?)?;
-        self.runtime.put_stored(value).map(BlockHandle::new)
+    fn put_away(&self) -> PutAway {
+        let runtime = self.runtime.clone();
+        Arc::new(move |block| {
+            let value = get_one(&runtime, &reference(block)?)?;
+            runtime.put_stored(value).map(BlockHandle::new)
+        })
     }
 
     fn note(&self, key: &Bytes) -> Result<Option<Bytes>, TaskFailure> {
