@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::calls::Calls;
 use super::expectations::Expectations;
 use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::Journals;
@@ -89,6 +90,7 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
         progress,
         journals,
         working: HashMap::new(),
+        calls: Calls::default(),
         queued: HashMap::new(),
         blocks,
         storing,
@@ -157,9 +159,9 @@ fn failed_rows(
 }
 
 fn answers_to(messages: Sender<Message>) -> PoolAnswers {
-    PoolAnswers(Arc::new(move |worker, answer| {
+    PoolAnswers(Arc::new(move |worker, number, answer| {
         // An execution that is over does not listen any more.
-        let _ = messages.send(Message::Answer(worker, Box::new(answer)));
+        let _ = messages.send(Message::Answer(worker, number, Box::new(answer)));
     }))
 }
 

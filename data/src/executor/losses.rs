@@ -25,6 +25,7 @@ impl ExecutionLoop {
             tracing::warn!(%failure, blocks = blocks.len(), "blocks are lost and made again");
             self.failed_rows.forget(worker);
             self.queued.remove(&worker);
+            self.calls.give_up(worker);
             self.times.gives_back(worker, Instant::now());
             return Some(Event::InputLost { worker, blocks });
         }
@@ -55,6 +56,7 @@ impl ExecutionLoop {
     /// The worker is no more, and has nothing in work.
     pub(super) fn forget_worker(&mut self, worker: WorkerKey) {
         self.stage_of.remove(&worker);
+        self.calls.ended(worker);
         self.given.remove(&worker);
         self.queued.remove(&worker);
         self.working.remove(&worker);

@@ -9,6 +9,7 @@ use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
 use parking_lot::Mutex;
 
+use super::calls::Calls;
 use super::expectations::Expectations;
 use super::failed_rows::{DeadLetters, FailedRows};
 use super::inputs::Journals;
@@ -33,7 +34,8 @@ use crate::stats::ExecutionStats;
 
 /// To the loop.
 pub(crate) enum Message {
-    Answer(WorkerKey, Box<Answer>),
+    /// Of a worker, to the call with this number.
+    Answer(WorkerKey, u64, Box<Answer>),
     Taken(BlockKey),
     /// A delivered block cannot be read; where it lies when it was made again goes there.
     Lost(BlockKey, Sender<BlockHandle>),
@@ -62,6 +64,8 @@ pub(crate) struct ExecutionLoop {
     pub(crate) journals: Journals,
     /// What is made of what, in a job of several stages whose progress is kept.
     pub(crate) progress: Option<Progress>,
+    /// Calls of workers that are under way.
+    pub(crate) calls: Calls,
     /// The inputs that workers have.
     pub(crate) working: HashMap<WorkerKey, Working>,
     pub(crate) blocks: KeptBlocks,
@@ -131,11 +135,14 @@ impl ExecutionLoop {
                 continue;
             }
             self.failed_stage = None;
-            let event = match self.receive() {
-                Ok(Some(message)) => self.read_message(message),
-                Ok(None) => self.start_late(),
-                // The handle and the pool are gone: nobody is left to run for.
-                Err(RecvError) => return,
+            let event = match self.calls.take() {
+                Some((worker, answer)) => self.read_answer(worker, answer),
+                None => match self.receive() {
+                    Ok(Some(message)) => self.read_message(message),
+                    Ok(None) => self.start_late(),
+                    // The handle and the pool are gone: nobody is left to run for.
+                    Err(RecvError) => return,
+                },
             };
             let Some(event) = event else { continue };
             if matches!(event, Event::WorkerLost { .. })
@@ -199,14 +206,17 @@ impl ExecutionLoop {
         Ok(None)
     }
 
-    /// What comes of a call that failed.
+    /// What comes of a call if it could not be made.
     pub(super) fn checked(
         &mut self,
         worker: WorkerKey,
         result: Result<(), TaskFailure>,
     ) -> Result<(), Event> {
         match result {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.calls.made(worker);
+                Ok(())
+            }
             Err(failure) => match self.failed(worker, failure) {
                 Some(event) => Err(event),
                 None => Ok(()),

@@ -2,6 +2,7 @@
 
 mod aside;
 mod budgets;
+mod calls;
 pub mod core;
 mod ending;
 mod expectations;

@@ -191,6 +191,7 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
         runs_empty: stage.tells_columns(),
         is_repeatable: stage.group.is_none() || !stage.makes_blocks(),
         spread: stage.spread.clone(),
+        looks_ahead: stage.has_map && !stage.overlaps && stage.group.is_none(),
     }
 }
 

@@ -12,16 +12,16 @@ use crate::wire::spec::Report;
 impl ExecutionLoop {
     /// What is to be made of a message, if anything.
     pub(super) fn read_message(&mut self, message: Message) -> Option<Event> {
-        let (worker, answer) = match message {
-            Message::Taken(block) => return Some(Event::Taken(block)),
-            Message::Nodes(view) => return Some(Event::NodesChanged(view)),
+        match message {
+            Message::Taken(block) => Some(Event::Taken(block)),
+            Message::Nodes(view) => Some(Event::NodesChanged(view)),
             Message::Stored(block, outcome) => {
                 self.blocks.stored(block, outcome);
-                return None;
+                None
             }
             Message::Cancel => {
                 self.is_cancelled = true;
-                return Some(Event::Cancelled);
+                Some(Event::Cancelled)
             }
             Message::Lost(block, reader) => {
                 if !self.executor.needs(block) {
@@ -29,12 +29,20 @@ impl ExecutionLoop {
                     return None;
                 }
                 self.readers.push((block, reader));
-                return Some(Event::BlockLost(block));
+                Some(Event::BlockLost(block))
             }
-            Message::Answer(worker, answer) => match *answer {
-                Answer::Later(answer) => (worker, answer()),
-                answer => (worker, answer),
-            },
+            Message::Answer(worker, number, answer) => {
+                self.calls.answered(worker, number, *answer);
+                None
+            }
+        }
+    }
+
+    /// What is to be made of an answer whose turn it is, if anything.
+    pub(super) fn read_answer(&mut self, worker: WorkerKey, answer: Answer) -> Option<Event> {
+        let answer = match answer {
+            Answer::Later(answer) => answer(),
+            answer => answer,
         };
         match answer {
             Answer::Ready(Ok(ready)) => {

@@ -9,8 +9,9 @@
 //!                  each feed)
 //! ```
 //!
-//! An input that is queued follows the one that is under way: where calls overlap, its first ones begin while the last ones of that
-//! are not over, and nothing of it is handed out before.
+//! An input that is queued follows the one that is under way. Where calls overlap and it was asked for, its first ones begin while the last
+//! ones of that are not over, and nothing of it is handed out before. Any other waits, and is begun by the first pull that finds the one
+//! before it used up.
 //!
 //! - STG-1 (nothing-half-done): a worker's files are hidden; they get their names when the whole job is done, and are gone
 //!   when their input is dropped.
@@ -70,8 +71,10 @@ pub struct StageWorker {
     reader: Box<dyn SourceReader>,
     /// Bytes that the reader had read when it was last asked.
     reported_bytes: u64,
-    /// The one that is pulled, and the one that follows.
+    /// The one that is pulled, and one that follows whose calls have begun.
     running: VecDeque<RunningInput>,
+    /// One that follows and has not begun.
+    waiting: Option<(InputSpec, Vec<InputBlock>)>,
     /// Where relational work spills; `None`: in a temporary folder.
     spill: Option<SpillPlace>,
     /// What it is called where people read of it.
@@ -97,6 +100,7 @@ impl StageWorker {
             functions: None,
             reported_bytes: 0,
             running: VecDeque::new(),
+            waiting: None,
             spill: None,
             name: format!("process {}", std::process::id()).into(),
             notes: Arc::new(NoNotes),
@@ -137,6 +141,11 @@ impl StageWorker {
     /// Begins an input. What was under way is forgotten.
     pub fn start(&mut self, input: InputSpec, blocks: Vec<InputBlock>) -> Result<(), TaskFailure> {
         self.running.clear();
+        self.waiting = None;
+        self.run(input, blocks)
+    }
+
+    fn run(&mut self, input: InputSpec, blocks: Vec<InputBlock>) -> Result<(), TaskFailure> {
         let running = self.open_input(input, blocks)?;
         self.running.push_back(running);
         Ok(())
@@ -221,8 +230,12 @@ impl StageWorker {
         blocks: Vec<InputBlock>,
     ) -> Result<(Report, Option<Bytes>), TaskFailure> {
         let began = Instant::now();
-        let next = self.open_input(input, blocks)?;
-        self.running.push_back(next);
+        let first = self.running.front();
+        if first.is_some_and(|first| first.asked.is_some()) {
+            self.run(input, blocks)?;
+        } else {
+            self.waiting = Some((input, blocks));
+        }
         self.pull_since(began)
     }
 
@@ -233,6 +246,11 @@ impl StageWorker {
 
     /// The same; `began`: when it was called.
     fn pull_since(&mut self, began: Instant) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        if self.running.is_empty()
+            && let Some((input, blocks)) = self.waiting.take()
+        {
+            self.run(input, blocks)?;
+        }
         let read_before = self.bytes_read_since_report();
         let mut running = self.running.iter_mut();
         let (first, next) = (running.next(), running.next());
@@ -248,7 +266,10 @@ impl StageWorker {
             Ok((report, _)) if report.is_last => drop(self.running.pop_front()),
             Ok(_) => {}
             // The functions have forgotten all calls.
-            Err(_) => self.running.clear(),
+            Err(_) => {
+                self.running.clear();
+                self.waiting = None;
+            }
         }
         let (mut report, block) = outcome?;
         report.bytes_read = read_before + read_by_group + self.bytes_read_since_report();

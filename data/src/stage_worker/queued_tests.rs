@@ -111,3 +111,27 @@ fn input_that_is_started_anew_forgets_both() {
     worker.queue(input, blocks).expect("goes on");
     assert_eq!(run(&mut worker, None), [calls(&ALONE)]);
 }
+
+/// Calls that do not overlap: the second input is there before anybody knows how often the first is to be pulled.
+#[test]
+fn input_that_nobody_asked_for_begins_when_the_one_before_it_is_used_up() {
+    let mut worker = worker_of(&[MapSpec {
+        batch_rows: Some(16),
+        ..test_map("same")
+    }]);
+    begin(&mut worker, InputSpec::default());
+    let (input, blocks) = input_of(50, InputSpec::default());
+    let mut pulled = vec![worker.queue(input, blocks).expect("goes on")];
+    while pulled.iter().filter(|(report, _)| report.is_last).count() < 2 {
+        pulled.push(worker.pull().expect("goes on"));
+    }
+    let ends = pulled.iter().map(|(report, _)| report.is_last);
+    assert_eq!(
+        ends.collect::<Vec<_>>(),
+        [false, false, true, false, false, true]
+    );
+    let blocks = pulled.into_iter().filter_map(|(_, block)| block);
+    let rows = blocks.flat_map(|block| ids(&crate::block::decode(block).expect("is a block").1));
+    assert_eq!(rows.collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
+    assert!(worker.pull().is_err(), "nothing follows");
+}

@@ -14,7 +14,7 @@ use aktis_worker::TaskFailure;
 use super::Executor;
 use super::event::WorkerKey;
 use super::stage::Active;
-use super::workers::{HeldInputs, WorkerState};
+use super::workers::WorkerState;
 
 /// How many workers of a stage may try to make their functions ready, one after another, where none can.
 const CONSTRUCTIONS: u32 = 3;
@@ -162,15 +162,22 @@ impl Executor {
         let is_node = failure.code == ErrorCode::NodeDied;
         let stage = &mut self.stages[index];
         match stage.workers.remove(worker) {
-            Some(WorkerState::Busy(HeldInputs { active, queued })) => {
-                let mut all: Vec<Active> = [active].into_iter().chain(queued).collect();
-                let keys: Vec<InputKey> = all.iter().map(|one| (index, one.sequence)).collect();
+            Some(WorkerState::Busy(held)) => {
+                let mut all: Vec<Active> = held.into_all().collect();
+                // Of inputs whose calls overlap either may be to blame: both count, and each is tried alone from then on. One that only
+                // waits behind another is not.
+                let suspected = if stage.setup.looks_ahead {
+                    1
+                } else {
+                    all.len()
+                };
+                let keys = all[..suspected].iter().map(|one| (index, one.sequence));
+                let keys: Vec<InputKey> = keys.collect();
                 let verdict = match is_explained {
                     true => DeathVerdict::Spares(Vec::new()),
                     false => self.deaths.add(&keys, at, is_node),
                 };
-                // Of two inputs either may be to blame: both count, and each is tried alone from then on.
-                for one in &mut all {
+                for one in &mut all[..suspected] {
                     *one.work.deaths_mut() += u32::from(verdict == DeathVerdict::Counts);
                 }
                 let (sequence, deaths) = (all[0].sequence, *all[0].work.deaths_mut());

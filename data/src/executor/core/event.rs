@@ -137,7 +137,8 @@ pub enum Effect {
     StartInput(StartInput),
     /// Pull once more; answered like `StartInput`.
     Pull(WorkerKey),
-    /// The same, and give the worker an input that follows the one that it is pulled for.
+    /// The same, and give the worker an input that follows the one that it is pulled for. Another pull may be under way: what comes of the
+    /// two comes in their order, and if the first is answered by anything but `Pulled`, the second is not answered.
     QueueInput(StartInput),
     /// Give rows to the consumer; answered by `Taken`, when they have been read.
     Deliver(BlockSlice),

@@ -73,7 +73,7 @@ impl Executor {
         self.resize(index)
             || self.start_rerun(index)
             || self.start_input(index, is_forced)
-            || (!is_forced && self.queue_input(index))
+            || (!is_forced && (self.queue_input(index) || self.look_ahead(index)))
             || self.pull_more(index, is_forced)
             || self.make_input(index, is_forced)
     }
@@ -132,7 +132,12 @@ impl Executor {
         let is_taken =
             stage.workers.first_idle().is_some() || stage.workers.wanting().next().is_some();
         let is_early = !is_taken && stage.workers.count() > 0;
-        if !stage.pending.is_empty() || is_early {
+        !is_early && self.make_input_now(index, is_forced)
+    }
+
+    fn make_input_now(&mut self, index: usize, is_forced: bool) -> bool {
+        let stage = &mut self.stages[index];
+        if !stage.pending.is_empty() {
             return false;
         }
         let measure = stage.measure(is_forced);
@@ -182,12 +187,8 @@ impl Executor {
     /// workers have died over are alone with theirs: whose rows are to blame must be known.
     fn queue_input(&mut self, index: usize) -> bool {
         let stage = &self.stages[index];
-        let is_well = |input: &Input| input.deaths == 0;
-        let may_take = |of: &Paused| {
-            let active = stage.workers.active(of.worker).map(|active| &active.work);
-            let is_alone = !matches!(active, Some(Work::Input(input)) if is_well(input));
-            !is_alone && !stage.holds_up_the_end(of.worker)
-        };
+        let may_take =
+            |of: &Paused| is_well(stage, of.worker) && !stage.holds_up_the_end(of.worker);
         let Some(Paused {
             sequence: first,
             worker,
@@ -196,9 +197,16 @@ impl Executor {
         else {
             return false;
         };
+        self.queue_behind(index, worker, first)
+    }
+
+    /// Gives the worker the first waiting input behind the one that it has, at place `first` of the order.
+    pub(super) fn queue_behind(&mut self, index: usize, worker: WorkerKey, first: u64) -> bool {
+        let stage = &self.stages[index];
         if stage.pending.is_empty() {
-            return self.make_input(index, false);
+            return self.make_input_now(index, false);
         }
+        let is_well = |input: &Input| input.deaths == 0;
         let mut behind = stage.pending.range(first + 1..);
         let next = behind.find(|(_, input)| is_well(input) && self.blocks.are_there(&input.origin));
         let Some(sequence) = next.map(|(&sequence, _)| sequence) else {
@@ -319,6 +327,12 @@ impl Executor {
         }
         false
     }
+}
+
+/// Whether the worker has an input that no other has died over: such a one is alone with its worker.
+pub(super) fn is_well(stage: &Stage, worker: WorkerKey) -> bool {
+    let active = stage.workers.active(worker).map(|active| &active.work);
+    matches!(active, Some(Work::Input(input)) if input.deaths == 0)
 }
 
 /// Bytes of a stage's blocks, those counted that its pulls are expected to bring.

@@ -26,6 +26,7 @@
 //! rest is shared. When nothing is under way and nothing may start, one step is taken beyond the budget: the last one
 //! possible, which makes room soonest. The budget may change while it runs: other executions share the store.
 
+mod ahead;
 mod answers;
 mod deaths;
 mod edges;
@@ -372,6 +373,7 @@ impl Executor {
                 stage.setup.row_limit.is_some() || next.any(|next| is_limited[next.stage]);
         }
         for (index, is_limited) in is_limited.into_iter().enumerate() {
+            self.stages[index].is_limited = is_limited;
             if self.stages[index].is_source() {
                 continue;
             }

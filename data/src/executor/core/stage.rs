@@ -44,6 +44,8 @@ pub struct StageSetup {
     pub is_repeatable: bool,
     /// What may be done with a partition that is too large for one worker; `None`: nothing.
     pub spread: Option<Spread>,
+    /// Whether a worker may have its next input at hand while it works on one: then it does not wait for that.
+    pub looks_ahead: bool,
 }
 
 /// Where rows go.
@@ -152,6 +154,8 @@ pub(crate) struct Stage {
     pub(crate) target_workers: usize,
     /// What will have come in at the end; `None`: nobody knows, or not all of it will be wanted.
     pub(crate) expected: Option<Expected>,
+    /// Not all of its rows may be wanted: it or one behind it has a limit.
+    pub(crate) is_limited: bool,
     pub(crate) starts: StartFailures,
     pub(crate) load: Load,
     pub(crate) outputs: Outputs,
@@ -216,6 +220,7 @@ impl Stage {
             largest_block_bytes: 0,
             target_workers: 1,
             expected: None,
+            is_limited: false,
             starts: StartFailures::default(),
             load: Load::default(),
             outputs: Outputs::default(),
@@ -271,15 +276,19 @@ impl Stage {
     /// Whether the worker, which has no input, is so much slower than those that have one that these will be done with all that
     /// waits before it would be done with one.
     pub(crate) fn holds_up_the_end(&self, worker: WorkerKey) -> bool {
-        let own = self.workers.load(worker);
-        let others = self.load.without(own).seconds_per_row();
-        let (Some(own), Some(others)) = (own.seconds_per_row(), others) else {
+        let Some(times) = self.times_as_long(worker) else {
             return false;
         };
-        let times = own / others;
         let ends_first =
             || as_f64(self.waiting() as u64) <= times * as_f64(self.workers.busy() as u64);
         times >= MUCH_SLOWER && self.is_fed() && ends_first()
+    }
+
+    /// How many times as long as the others the worker takes for a row, if that is known.
+    pub(super) fn times_as_long(&self, worker: WorkerKey) -> Option<f64> {
+        let own = self.workers.load(worker);
+        let others = self.load.without(own).seconds_per_row()?;
+        Some(own.seconds_per_row()? / others)
     }
 
     /// Most workers that can have something to do from now on; `None`: more may come in.

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!  starting ──ready──► idle ──assign──► pulling ◄──pull_begun/pull_ended──► paused ──queue──► pulling, with one more input
-//!                       ▲                  └────────── input_ended ───────────┘
+//!                       ▲                │    └─queue─► pulling twice, with one more input     │
+//!                       └────────────────┴─────────────────── input_ended ─────────────────────┘
 //! ```
-//! A worker whose calls overlap may have a second input, which follows the first: its calls begin while the last ones of the first are
-//! under way.
+//! A worker may have a second input, which follows the first. Where calls overlap, those of the second begin while the last ones of the
+//! first are under way. Elsewhere it waits in the worker with a pull of its own, so that the worker goes on without asking anybody: a
+//! pull that was meant for the second, and finds that the first is not used up, is one more of the first.
 //!
 //! Kept by state, so that finding an idle worker does not look at a thousand busy ones.
 
@@ -32,6 +34,10 @@ pub(crate) struct HeldInputs {
     pub(crate) active: Active,
     /// The input that follows.
     pub(crate) queued: Option<Active>,
+    /// Pulls that are under way.
+    pulls: usize,
+    /// When it was given the first: before all inputs with a greater number.
+    begun: u64,
 }
 
 impl HeldInputs {
@@ -63,6 +69,11 @@ pub(crate) struct WorkerTable {
     paused: BTreeSet<Paused>,
     /// Those of them that could begin calls of one more input.
     wanting: BTreeSet<Paused>,
+    /// Busy workers without a second input, that which has had its first for longest comes first.
+    with_one: BTreeMap<u64, WorkerKey>,
+    /// Pulls that are under way.
+    pulls: usize,
+    begun: u64,
     /// What each has done.
     loads: BTreeMap<WorkerKey, Load>,
 }
@@ -102,37 +113,67 @@ impl WorkerTable {
 
     /// The worker has an input, and a pull is under way.
     pub(crate) fn assign(&mut self, worker: WorkerKey, active: Active) {
-        let queued = None;
-        self.replace(worker, WorkerState::Busy(HeldInputs { active, queued }));
+        self.hold(worker, active, 1);
     }
 
-    /// The worker has one more input, which follows the one that it has, and a pull of that is under way.
+    /// The worker has just this input, and so many pulls under way.
+    fn hold(&mut self, worker: WorkerKey, active: Active, pulls: usize) {
+        self.begun += 1;
+        let held = HeldInputs {
+            active,
+            queued: None,
+            pulls,
+            begun: self.begun,
+        };
+        self.replace(worker, WorkerState::Busy(held));
+    }
+
+    /// The worker has one more input, which follows the one that it has, and one more pull under way.
     pub(crate) fn queue(&mut self, worker: WorkerKey, next: Active) {
         self.pull_begun(worker);
         if let Some(WorkerState::Busy(held)) = self.states.get_mut(&worker) {
+            self.with_one.remove(&held.begun);
             held.queued = Some(next);
         }
     }
 
+    /// Workers with one input, for which a pull is under way, that which has had it for longest comes first. With the place of the input
+    /// in the order.
+    pub(crate) fn with_one(&self) -> impl Iterator<Item = (WorkerKey, u64)> {
+        self.with_one.values().filter_map(|&worker| {
+            let Some(WorkerState::Busy(held)) = self.states.get(&worker) else {
+                return None;
+            };
+            (held.pulls > 0).then_some((worker, held.active.sequence))
+        })
+    }
+
     /// The first input of the worker is used up, and it goes on with the one that follows, if there is one. Returns the first.
     pub(crate) fn input_ended(&mut self, worker: WorkerKey) -> Option<Active> {
-        let WorkerState::Busy(HeldInputs { active, queued }) =
-            self.replace(worker, WorkerState::Idle)?
-        else {
+        let WorkerState::Busy(held) = self.replace(worker, WorkerState::Idle)? else {
             return None;
         };
-        if let Some(next) = queued {
-            self.assign(worker, next);
-            self.pull_ended(worker);
+        if let Some(next) = held.queued {
+            self.hold(worker, next, held.pulls);
         }
-        Some(active)
+        Some(held.active)
     }
 
     fn replace(&mut self, worker: WorkerKey, state: WorkerState) -> Option<WorkerState> {
         let before = self.states.remove(&worker)?;
         self.leave(worker, &before);
-        if matches!(state, WorkerState::Idle) {
-            self.idle.insert(worker);
+        match &state {
+            WorkerState::Idle => {
+                self.idle.insert(worker);
+            }
+            WorkerState::Busy(held) => {
+                self.pulls += held.pulls;
+                if held.pulls == 0 {
+                    self.paused.insert(paused(worker, &held.active));
+                }
+                self.with_one.insert(held.begun, worker);
+            }
+            WorkerState::Starting => {}
         }
         self.states.insert(worker, state);
         Some(before)
@@ -150,13 +191,18 @@ impl WorkerTable {
                 let paused = paused(worker, &held.active);
                 self.paused.remove(&paused);
                 self.wanting.remove(&paused);
+                self.with_one.remove(&held.begun);
+                self.pulls -= held.pulls;
             }
         }
     }
 
-    /// A pull is under way again.
+    /// One more pull is under way.
     pub(crate) fn pull_begun(&mut self, worker: WorkerKey) {
-        if let Some(paused) = self.active(worker).map(|active| paused(worker, active)) {
+        if let Some(WorkerState::Busy(held)) = self.states.get_mut(&worker) {
+            held.pulls += 1;
+            self.pulls += 1;
+            let paused = paused(worker, &held.active);
             self.paused.remove(&paused);
             self.wanting.remove(&paused);
         }
@@ -164,12 +210,12 @@ impl WorkerTable {
 
     /// The worker, whose pull came back, could begin calls of one more input.
     pub(crate) fn wants_input(&mut self, worker: WorkerKey) {
-        let Some(WorkerState::Busy(HeldInputs { active, queued })) = self.states.get(&worker)
-        else {
+        let Some(WorkerState::Busy(held)) = self.states.get(&worker) else {
             return;
         };
-        if queued.is_none() && matches!(active.work, Work::Input(_)) {
-            self.wanting.insert(paused(worker, active));
+        let has_room = held.queued.is_none() && held.pulls == 0;
+        if has_room && matches!(held.active.work, Work::Input(_)) {
+            self.wanting.insert(paused(worker, &held.active));
         }
     }
 
@@ -178,10 +224,16 @@ impl WorkerTable {
         self.wanting.iter().copied()
     }
 
-    /// The pull that was under way came back.
+    /// A pull that was under way came back.
     pub(crate) fn pull_ended(&mut self, worker: WorkerKey) {
-        if let Some(paused) = self.active(worker).map(|active| paused(worker, active)) {
-            self.paused.insert(paused);
+        if let Some(WorkerState::Busy(held)) = self.states.get_mut(&worker)
+            && held.pulls > 0
+        {
+            held.pulls -= 1;
+            self.pulls -= 1;
+            if held.pulls == 0 {
+                self.paused.insert(paused(worker, &held.active));
+            }
         }
     }
 
@@ -279,9 +331,9 @@ impl WorkerTable {
         self.states.len() - self.starting.len() - self.idle.len()
     }
 
-    /// Those with a pull under way.
+    /// Pulls that are under way.
     pub(crate) fn pulling(&self) -> usize {
-        self.busy() - self.paused.len()
+        self.pulls
     }
 
     /// Takes all out.
@@ -308,11 +360,24 @@ impl WorkerTable {
             assert_eq!(*found, paused(found.worker, active));
         }
         assert!(self.wanting.is_subset(&self.paused));
-        for state in self.states.values() {
-            if let WorkerState::Busy(HeldInputs {
+        let (mut pulls, mut with_one) = (0, 0);
+        for (worker, state) in &self.states {
+            let WorkerState::Busy(held) = state else {
+                continue;
+            };
+            pulls += held.pulls;
+            assert_eq!(
+                held.pulls == 0,
+                self.paused.contains(&paused(*worker, &held.active))
+            );
+            let is_alone = self.with_one.get(&held.begun) == Some(worker);
+            with_one += usize::from(is_alone);
+            assert_eq!(is_alone, held.queued.is_none());
+            if let HeldInputs {
                 active,
                 queued: Some(next),
-            }) = state
+                ..
+            } = held
             {
                 assert!(matches!(
                     (&active.work, &next.work),
@@ -322,6 +387,7 @@ impl WorkerTable {
                 assert!(active.sequence < next.sequence);
             }
         }
+        assert_eq!((pulls, with_one), (self.pulls, self.with_one.len()));
         for &worker in &self.idle {
             assert!(matches!(self.states.get(&worker), Some(WorkerState::Idle)));
         }

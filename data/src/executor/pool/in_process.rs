@@ -147,8 +147,9 @@ impl StagePool for InProcessPool {
             let made = begin().and_then(|()| made(spec));
             let mut worker = match made {
                 Ok(worker) => worker,
-                Err(failure) => return answers(key, Answer::Ready(Err(failure))),
+                Err(failure) => return answers(key, 0, Answer::Ready(Err(failure))),
             };
+            let mut numbers = 0..;
             while let Ok(request) = requests.recv() {
                 let is_ready_call = matches!(request, WorkerRequest::Ready);
                 let work = || Ok(serve(&mut worker, request));
@@ -156,6 +157,7 @@ impl StagePool for InProcessPool {
                 let has_panicked = answer.is_err();
                 answers(
                     key,
+                    numbers.next().unwrap_or(u64::MAX),
                     answer.unwrap_or_else(|failure| failed(is_ready_call, failure)),
                 );
                 if has_panicked {

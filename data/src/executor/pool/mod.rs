@@ -32,10 +32,12 @@ pub(crate) enum Answer {
     Pulled(Result<(Report, Option<BlockHandle>), TaskFailure>),
 }
 
-/// Takes answers, from any thread; must not block.
-pub(crate) type AnswerSink = Arc<dyn Fn(WorkerKey, Answer) + Send + Sync>;
+/// Takes answers, from any thread; must not block. With the number of the call among those that the worker has got: the first, which
+/// makes it ready, is 0.
+pub(crate) type AnswerSink = Arc<dyn Fn(WorkerKey, u64, Answer) + Send + Sync>;
 
-/// A pool of stage workers. Calls return at once; what comes of them arrives at the [`AnswerSink`].
+/// A pool of stage workers. Calls return at once; what comes of them arrives at the [`AnswerSink`]. A worker carries its calls out in their
+/// order, and may have several.
 pub trait StagePool: Send {
     /// Looks what the cluster has, from any thread; as if nobody used anything of it.
     fn look(&self) -> Look;
@@ -85,7 +87,7 @@ pub trait StagePool: Send {
         blocks: Vec<BlockHandle>,
     ) -> Result<(), TaskFailure>;
 
-    /// Gives a worker an input that follows the one that it has, and pulls once.
+    /// Gives a worker an input that follows the one that it has, and pulls once. A pull may be under way.
     #[doc(hidden)]
     fn queue_input(
         &mut self,

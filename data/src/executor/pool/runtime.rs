@@ -1,5 +1,6 @@
 //! Stage workers as actors of the cluster, blocks as objects of its store.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -53,6 +54,7 @@ struct StoppedWorker {
 
 struct RunningWorker {
     actor: ActorHandle,
+    calls: Cell<u64>,
     calls_under_way: Arc<AtomicUsize>,
 }
 
@@ -144,13 +146,19 @@ impl RuntimePool {
         reference: &ObjectRef,
         answer: impl FnOnce(&Runtime) -> Answer + Send + 'static,
     ) -> Result<(), TaskFailure> {
-        let calls = Arc::clone(&self.worker(key)?.calls_under_way);
+        let worker = self.worker(key)?;
+        let number = worker.calls.replace(worker.calls.get() + 1);
+        let calls = Arc::clone(&worker.calls_under_way);
         calls.fetch_add(1, Ordering::Relaxed);
         let answers = Arc::clone(self.answers.as_ref().expect("answer_to comes first"));
         let runtime = self.runtime.clone();
         let callback = move || {
             calls.fetch_sub(1, Ordering::Relaxed);
-            answers(key, Answer::Later(Box::new(move || answer(&runtime))));
+            answers(
+                key,
+                number,
+                Answer::Later(Box::new(move || answer(&runtime))),
+            );
         };
         self.runtime.on_ready(reference, Box::new(callback));
         Ok(())
@@ -284,6 +292,7 @@ impl StagePool for RuntimePool {
             key,
             RunningWorker {
                 actor,
+                calls: Cell::new(0),
                 calls_under_way: Arc::default(),
             },
         );

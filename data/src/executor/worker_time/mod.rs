@@ -38,6 +38,8 @@ struct HeldWorker {
     is_ready: bool,
     /// The pull that is under way.
     pulls_since: Option<Instant>,
+    /// Pulls that wait in it behind that one.
+    pulls_behind: u32,
     /// Until when its time is counted.
     counted: Instant,
     attempt: AttemptTime,
@@ -67,6 +69,7 @@ impl WorkerTimes {
             asked: now,
             is_ready: false,
             pulls_since: None,
+            pulls_behind: 0,
             counted: now,
             attempt: AttemptTime::default(),
         };
@@ -105,6 +108,10 @@ impl WorkerTimes {
         let Some(clock) = self.workers.get_mut(&worker) else {
             return;
         };
+        if clock.pulls_since.is_some() {
+            clock.pulls_behind += 1;
+            return;
+        }
         let time = &mut self.stages[clock.stage];
         time.wait(now.saturating_duration_since(clock.counted));
         clock.counted = now;
@@ -127,6 +134,10 @@ impl WorkerTimes {
         time.idle += passed - work;
         time.cpu += Duration::from_nanos(told.cpu_nanos);
         clock.counted = now;
+        if clock.pulls_behind > 0 {
+            clock.pulls_behind -= 1;
+            clock.pulls_since = Some(now);
+        }
         clock.attempt.work += work;
         clock.attempt.rows += report.steps.first().map_or(0, |source| source.rows_out);
         if report.is_last {
@@ -152,6 +163,7 @@ impl WorkerTimes {
         if let Some(clock) = self.workers.get_mut(&worker) {
             clock.settle_to(&mut self.stages[clock.stage], now);
             clock.pulls_since = None;
+            clock.pulls_behind = 0;
         }
     }
 

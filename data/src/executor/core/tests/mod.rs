@@ -50,7 +50,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     (
         prop::collection::vec(0usize..40, 0..8),
         prop::collection::vec(shapes(), 1..4),
-        (any::<bool>(), any::<bool>()),
+        any::<(bool, bool, bool)>(),
         prop_oneof![Just(1u64), 10u64..400, Just(1_000_000)],
         0usize..6,
         0usize..8,
@@ -61,7 +61,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
             |(
                 splits,
                 stages,
-                (keep_order, overlaps),
+                (keep_order, overlaps, looks_ahead),
                 budget_bytes,
                 deaths,
                 losses,
@@ -75,6 +75,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
                     moves,
                     keep_order,
                     overlaps,
+                    looks_ahead,
                     budget_bytes,
                     deaths,
                     losses,

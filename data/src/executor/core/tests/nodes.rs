@@ -92,27 +92,7 @@ impl World {
 
     /// Ends a worker whatever it does. What it was about to answer is lost.
     fn kill(&mut self, worker: WorkerKey) {
-        let (mine, others): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.answers)
-            .into_iter()
-            .partition(|event| match event {
-                Event::WorkerReady(answering) => *answering == worker,
-                Event::Pulled(pulled) => pulled.worker == worker,
-                Event::InputLost {
-                    worker: answering, ..
-                } => *answering == worker,
-                _ => false,
-            });
-        self.answers = others;
-        for event in mine {
-            if let Event::Pulled(Pulled {
-                block: Some((block, ..)),
-                ..
-            }) = event
-            {
-                self.contents.remove(&block);
-                self.lost.remove(&block);
-            }
-        }
+        self.drop_answers(worker);
         self.end(worker);
         self.answers.push(Event::WorkerLost {
             is_explained: false,

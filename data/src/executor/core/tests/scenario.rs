@@ -52,6 +52,8 @@ pub(super) struct Scenario {
     pub(super) keep_order: bool,
     /// Whether workers ask for an input that follows the one that they have.
     pub(super) overlaps: bool,
+    /// Whether inputs may wait in workers that have one.
+    pub(super) looks_ahead: bool,
     pub(super) budget_bytes: u64,
     pub(super) deaths: usize,
     /// Blocks that get lost with their nodes.
@@ -78,6 +80,7 @@ impl Scenario {
             sinks: BTreeSet::new(),
             keep_order: true,
             overlaps: false,
+            looks_ahead: false,
             budget_bytes: 1000,
             deaths: 0,
             losses: 0,

@@ -1,6 +1,7 @@
 //! The executor against workers that take time, on a clock of their own: how long a job takes beside the least that it could.
 //!
-//! Everything but work and loading takes no time here, so that the numbers are those of the executor's decisions alone.
+//! Everything but work, loading and ways that a test names takes no time here, so that the numbers are those of the executor's decisions
+//! alone.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -24,6 +25,10 @@ struct Timed {
     paces: Vec<Pace>,
     /// Times as long as others, by the number of the worker.
     slow: BTreeMap<u64, u64>,
+    /// What an input is on its way to a worker, and an answer on its way back.
+    way: Duration,
+    /// When a worker is done with all that it has.
+    free: BTreeMap<WorkerKey, u64>,
     slots: usize,
     running: BTreeMap<WorkerKey, usize>,
     roomless: VecDeque<(WorkerKey, usize)>,
@@ -42,6 +47,8 @@ impl Timed {
             world: World::new(scenario),
             paces,
             slow: BTreeMap::new(),
+            way: Duration::ZERO,
+            free: BTreeMap::new(),
             slots: usize::try_from(slots).expect("nodes have processors"),
             running: BTreeMap::new(),
             roomless: VecDeque::new(),
@@ -92,13 +99,13 @@ impl Timed {
                     self.running.remove(&worker);
                     self.roomless.retain(|(other, _)| *other != worker);
                 }
-                Effect::StartInput(input) => self.work(&input),
+                Effect::StartInput(input) | Effect::QueueInput(input) => self.work(&input),
                 Effect::Deliver(part) => self.later(0, Event::Taken(part.block)),
                 Effect::Finish(outcome) => {
                     outcome.expect("nothing fails");
                     self.is_over = true;
                 }
-                Effect::Pull(_) | Effect::QueueInput(_) => panic!("an input is one block"),
+                Effect::Pull(_) => panic!("an input is one block"),
                 Effect::Release(_) | Effect::TakeBack(_) => {}
                 Effect::Restored { .. } => panic!("nothing is lost"),
             }
@@ -121,10 +128,13 @@ impl Timed {
         };
         let times = self.slow.get(&input.worker.0).copied().unwrap_or(1);
         let takes = nanos(self.paces[input.stage].row) * rows * times;
+        let free = self.free.entry(input.worker).or_default();
+        *free = takes + (*free).max(self.now + nanos(self.way));
+        let after = *free + nanos(self.way) - self.now;
         let block = BlockKey(self.world.next_block);
         self.world.next_block += 1;
         self.later(
-            takes,
+            after,
             Event::Pulled(Pulled {
                 worker: input.worker,
                 block: (rows > 0).then_some((block, rows, rows)),
@@ -159,6 +169,7 @@ fn pools(rows: usize, split: usize, stages: usize, slots: i64) -> Scenario {
     Scenario {
         nodes: vec![slots],
         keep_order: false,
+        looks_ahead: true,
         budget_bytes: 1 << 30,
         ..Scenario::chain(vec![split; rows / split], vec![shape; stages])
     }
@@ -190,6 +201,45 @@ fn two_stages_share_the_slots_by_what_their_rows_cost() {
 #[test]
 fn straggler_costs_little() {
     let mut timed = Timed::new(pools(1600, 7, 1, 8), vec![pace(100, 100)]);
+    timed.slow.insert(3, 10);
+    let took = timed.run();
+    let ratio = times_the_least(took, 1600 * 100 / 8);
+    assert!(
+        ratio <= 1.3,
+        "{took:?}, {ratio:.3} times what eight equal ones need"
+    );
+}
+
+/// Inputs of 20 ms, and as much as a tenth of that on the way to a worker and back.
+#[test]
+fn workers_have_their_next_input_at_hand() {
+    let mut timed = Timed::new(pools(400, 1, 1, 4), vec![pace(0, 20)]);
+    timed.way = Duration::from_millis(2);
+    let took = timed.run();
+    let ratio = times_the_least(took, 400 * 20 / 4);
+    assert!(ratio <= 1.02, "{took:?}, {ratio:.3} times the least");
+}
+
+/// The same of a stage behind another one, where what comes is told by blocks.
+#[test]
+fn workers_of_a_second_stage_have_their_next_input_at_hand() {
+    let mut scenario = pools(250, 1, 2, 4);
+    scenario
+        .stages
+        .iter_mut()
+        .for_each(|stage| stage.workers = 2);
+    let mut timed = Timed::new(scenario, vec![pace(0, 10), pace(0, 20)]);
+    timed.way = Duration::from_millis(2);
+    let took = timed.run();
+    let ratio = times_the_least(took, 250 * 20 / 2);
+    assert!(ratio <= 1.03, "{took:?}, {ratio:.3} times the least");
+}
+
+/// A worker that is ten times as slow has nothing wait in it that others would be done with.
+#[test]
+fn nothing_waits_in_a_straggler() {
+    let mut timed = Timed::new(pools(1600, 7, 1, 8), vec![pace(100, 100)]);
+    timed.way = Duration::from_millis(5);
     timed.slow.insert(3, 10);
     let took = timed.run();
     let ratio = times_the_least(took, 1600 * 100 / 8);

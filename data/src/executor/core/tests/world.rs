@@ -64,7 +64,7 @@ pub(super) struct World {
     /// What sinks took, by their stages.
     pub(super) sunk: BTreeMap<usize, Vec<u64>>,
     /// What they take when their answer arrives.
-    pub(super) sinking: HashMap<WorkerKey, (usize, Vec<u64>)>,
+    pub(super) sinking: HashMap<WorkerKey, VecDeque<(usize, Vec<u64>)>>,
     /// Workers that were started and not ended.
     pub(super) live_workers: BTreeSet<WorkerKey>,
     /// Those of them that have no room yet.
@@ -109,6 +109,7 @@ fn setup_of(scenario: &Scenario, index: usize, shape: &Shape) -> StageSetup {
             times_mean: 2,
             least_bytes: 1,
         }),
+        looks_ahead: scenario.looks_ahead && !scenario.overlaps,
     }
 }
 
@@ -223,7 +224,7 @@ impl World {
         let consumer = if self.can_consumer_act() { 2 } else { 0 };
         let pick = self.choose(self.answers.len() + consumer);
         let event = if pick < self.answers.len() {
-            self.answers.swap_remove(pick)
+            self.take_answer(pick)
         } else {
             self.consume()
         };
@@ -231,9 +232,38 @@ impl World {
         self.handle(event);
     }
 
+    /// The one at this place, or one before it of the same worker: they come in their order.
+    fn take_answer(&mut self, pick: usize) -> Event {
+        let of_worker = |event: &Event| {
+            worker_of(event).is_some() && worker_of(event) == worker_of(&self.answers[pick])
+        };
+        let first = self.answers.iter().position(of_worker);
+        self.answers.remove(first.unwrap_or(pick))
+    }
+
+    /// What the worker would have answered is heard by nobody.
+    pub(super) fn drop_answers(&mut self, worker: WorkerKey) {
+        let is_its = |event: &mut Event| worker_of(event) == Some(worker);
+        let dropped: Vec<Event> = self.answers.extract_if(.., is_its).collect();
+        for event in dropped {
+            if let Event::Pulled(Pulled {
+                block: Some((block, ..)),
+                ..
+            }) = event
+            {
+                self.contents.remove(&block);
+                self.lost.remove(&block);
+            }
+        }
+        self.sinking.remove(&worker);
+    }
+
     /// What happened arrives.
     pub(super) fn handle(&mut self, event: Event) {
         self.commit(&event);
+        if let Event::InputLost { worker, .. } | Event::WorkerLost { worker, .. } = &event {
+            self.drop_answers(*worker);
+        }
         self.executor.check();
         let effects = self.executor.handle(event);
         self.most_used = self.most_used.max(self.executor.used_bytes());
@@ -316,7 +346,8 @@ impl World {
         let Event::Pulled(pulled) = event else {
             return;
         };
-        if let Some((stage, rows)) = self.sinking.remove(&pulled.worker)
+        let sinking = self.sinking.get_mut(&pulled.worker);
+        if let Some((stage, rows)) = sinking.and_then(VecDeque::pop_front)
             && self.live_workers.contains(&pulled.worker)
         {
             self.sunk.entry(stage).or_default().extend(rows);
@@ -385,7 +416,7 @@ impl World {
     /// An input follows the one that the worker has.
     fn queue_input(&mut self, start: StartInput) {
         if let Some(works) = self.work.get(&start.worker) {
-            assert_eq!(works.len(), 1, "no more than two inputs");
+            assert!(works.len() <= 1, "no more than two inputs");
             self.queued += 1;
         }
         self.take_input(start);
@@ -464,7 +495,8 @@ impl World {
         if self.scenario.is_sink(stage) {
             let blocks = std::mem::take(&mut work.blocks).into_iter().rev();
             let rows = blocks.flat_map(|(_, cut)| cut.rows).collect();
-            self.sinking.insert(worker, (stage, rows));
+            let sinking = self.sinking.entry(worker).or_default();
+            sinking.push_back((stage, rows));
         } else {
             if work.next_number().is_some()
                 && let Some((_, Cut { partition, rows })) = work.blocks.pop()
@@ -481,5 +513,14 @@ impl World {
             works.pop_front();
         }
         self.answers.push(Event::Pulled(pulled));
+    }
+}
+
+/// Whose answer it is.
+fn worker_of(event: &Event) -> Option<WorkerKey> {
+    match event {
+        Event::WorkerReady(worker) | Event::InputLost { worker, .. } => Some(*worker),
+        Event::Pulled(pulled) => Some(pulled.worker),
+        _ => None,
     }
 }

@@ -1,0 +1,54 @@
+//! The next input of a worker, there before it asks: where so many wait that it costs nothing.
+//!
+//! What is bound to a worker may wait there while another is free. So an input is only sent ahead if the other workers have enough to do
+//! until this one is done with it; a worker that is much slower than others gets none as long as these could be done before.
+
+use super::Executor;
+use super::event::WorkerKey;
+use super::flow::is_well;
+use super::stage::{Stage, as_f64};
+use crate::graph::EdgeKind;
+
+impl Executor {
+    /// Gives an input to a worker that works on one and will be the first to have none, so that it has the next one at hand then.
+    pub(super) fn look_ahead(&mut self, index: usize) -> bool {
+        let stage = &self.stages[index];
+        if !stage.may_look_ahead() {
+            return false;
+        }
+        let may_take = |&(worker, _): &(WorkerKey, u64)| {
+            is_well(stage, worker) && stage.has_enough_beside(worker)
+        };
+        let Some((worker, first)) = stage.workers.with_one().find(may_take) else {
+            return false;
+        };
+        self.queue_behind(index, worker, first)
+    }
+}
+
+impl Stage {
+    /// Whether inputs may wait in workers that have one, and there are any to spare.
+    fn may_look_ahead(&self) -> bool {
+        let is_streamed = || {
+            self.feeds
+                .givers()
+                .all(|(_, kind)| kind == EdgeKind::Forward)
+        };
+        let is_settled =
+            self.workers.first_idle().is_none() && self.workers.count() <= self.target_workers;
+        let may = self.setup.looks_ahead && !self.is_limited && is_settled;
+        may && is_streamed() && self.waiting() >= self.workers.count()
+    }
+
+    /// Whether an input that waits in this worker is done no later than if it waited for the first one that is free: the others have
+    /// enough to do until then. How fast it is must be known.
+    fn has_enough_beside(&self, worker: WorkerKey) -> bool {
+        let own = self.workers.load(worker).seconds_per_row();
+        let times = own.map(|_| self.times_as_long(worker).unwrap_or(1.0).max(1.0));
+        // It has one, which it may just have begun, and takes as long for the next one.
+        times.is_some_and(|times| {
+            let enough = (2.0 * times - 1.0) * as_f64(self.workers.count() as u64);
+            as_f64(self.waiting() as u64) >= enough
+        })
+    }
+}
