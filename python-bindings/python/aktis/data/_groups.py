@@ -34,10 +34,27 @@ def _changes(column: Any) -> Any:
     compute: Any = pyarrow.compute
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if types.is_float16(column.type):
+        column = column.cast(pyarrow.float32())
     before, after = column[:-1], column[1:]
-    differs = compute.not_equal(before, after).fill_null(False)
+    try:
+        differs = compute.not_equal(before, after).fill_null(False)
+    except pyarrow.ArrowNotImplementedError:
+        # Lists, structs, nulls that have no other type: there is nothing that compares them.
+        return _changes_of_objects(column)
     if types.is_floating(column.type):
         both_nan = compute.and_(compute.is_nan(before), compute.is_nan(after)).fill_null(False)
         differs = compute.and_not(differs, both_nan)
     one_null = compute.xor(compute.is_null(before), compute.is_null(after))
     return compute.or_(differs, one_null).to_numpy(zero_copy_only=False)
+
+
+def _changes_of_objects(column: Any) -> Any:
+    """The same of values that are no numbers, texts or times. NaNs in them are equal to each other, too."""
+    import itertools
+
+    import numpy
+
+    texts = [repr(value) for value in column.to_pylist()]
+    changes = (one != other for one, other in itertools.pairwise(texts))
+    return numpy.fromiter(changes, dtype=bool, count=max(len(texts) - 1, 0))
