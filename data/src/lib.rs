@@ -76,8 +76,8 @@ mod wire;
 pub use error::{PlanError, PlanErrorKind};
 pub use executor::{ExecuteError, Execution, ExecutionOptions, LetterBlock, LettersFolder, Next};
 pub use ledger::{
-    JobIdentity, OneOfSeveral, PreparedFolder, Request, Resume, SaveMode, Trait, has_unfinished,
-    prepare_folder,
+    JobIdentity, OneOfSeveral, PreparedFolder, Request, Resume, SaveMode, TakesUp, Trait,
+    has_unfinished, prepare_folder,
 };
 pub use plan::Dataset;
 pub use sinks::{

@@ -351,6 +351,27 @@ impl ExecutionStats {
             .extend(report.files.iter().cloned().map(Into::into));
     }
 
+    /// The same of a job in legs, of which others are over.
+    pub(crate) fn after(mut self, before: &[Self]) -> Self {
+        for leg in before.iter().rev() {
+            let mut stages = leg.stages.clone();
+            let own = self.stages.iter_mut().flat_map(|stage| &mut stage.givers);
+            own.for_each(|giver| *giver += stages.len());
+            stages.append(&mut self.stages);
+            self.stages = stages;
+            self.bytes_read += leg.bytes_read;
+            self.elapsed += leg.elapsed;
+            for (own, other) in [
+                (&mut self.most_block_bytes, leg.most_block_bytes),
+                (&mut self.most_exchange_bytes, leg.most_exchange_bytes),
+                (&mut self.relational_bytes, leg.relational_bytes),
+            ] {
+                *own = (*own).max(other);
+            }
+        }
+        self
+    }
+
     /// Rows that the sink of an output took, in this run and in those that it goes on with.
     pub fn rows_sunk(&self, output: usize) -> u64 {
         let rows = |output: &OutputStats| output.rows + output.rows_before;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -14,15 +14,16 @@ use super::inputs::Journals;
 use super::kept_blocks::KeptBlocks;
 use super::main_loop::{ExecutionLoop, Message};
 use super::outputs::JobOutputs;
+use super::pool::BlockReader;
 use super::progress::Progress;
-use super::shares::StoreShare;
+use super::shares::{HeldBytes, StoreShare};
 use super::sizes::BatchSizes;
 use super::specs::StageStart;
 use super::splits::rows_of_all;
 use super::storing::Storing;
 use super::watch::NodeWatch;
 use super::worker_time::WorkerTimes;
-use super::{Delivery, ExecuteError, Execution, OutputOfRun};
+use super::{Delivery, ExecuteError, Execution, OutputOfRun, RunningLoop};
 use crate::executor::core::Executor;
 use crate::executor::pool::{PoolAnswers, StagePool};
 use crate::graph::JobPlan;
@@ -45,8 +46,49 @@ pub(super) struct Launch {
     pub(super) outputs: JobOutputs,
 }
 
-/// Starts the loop's thread.
-pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteError> {
+/// A loop that was made and does not run yet, and what its handle knows of it.
+pub(super) struct Launched {
+    pub(super) execution: ExecutionLoop,
+    pub(super) messages: Sender<Message>,
+    pub(super) outbox: Receiver<Delivery>,
+    pub(super) reader: BlockReader,
+    pub(super) outputs: Vec<OutputOfRun>,
+    pub(super) held: Arc<HeldBytes>,
+}
+
+impl Launched {
+    /// Starts the loop's thread.
+    pub(super) fn start(self) -> Result<Execution, ExecuteError> {
+        let Self {
+            execution,
+            messages,
+            outbox,
+            reader,
+            outputs,
+            held,
+        } = self;
+        let running = RunningLoop {
+            messages,
+            stats: Arc::clone(&execution.stats),
+            letters: Arc::clone(&execution.letters),
+            outputs,
+            before: Vec::new(),
+            is_cancelled: false,
+        };
+        start_thread(move || run(execution))?;
+        Ok(Execution::new(running, outbox, reader, held))
+    }
+}
+
+/// Runs it on the thread of executors.
+pub(super) fn start_thread(work: impl FnOnce() + Send + 'static) -> Result<(), ExecuteError> {
+    let thread = std::thread::Builder::new().name("aktis-data".to_owned());
+    let started = thread.spawn(work).map(drop);
+    started.map_err(|error| ExecuteError::internal(format!("start the executor: {error}")))
+}
+
+/// Makes the loop.
+pub(super) fn launch(job: &JobPlan, launch: Launch) -> Launched {
     let Launch {
         executor,
         mut pool,
@@ -61,19 +103,17 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
     } = launch;
     let left = outputs.keeper().map(FolderOutput::left);
     let next_attempt = left.map_or(0, |left| left.next_attempt);
-    let journals = journals(&job, outputs.keeper());
+    let journals = journals(job, outputs.keeper());
     let (messages, inbox) = channel();
     let (delivered, outbox) = channel();
     pool.answer_to(answers_to(messages.clone()));
     let reader = pool.reader();
     let watch = watch(pool.as_ref(), messages.clone());
     let storing = storing(pool.as_ref(), messages.clone());
-    let stats = Arc::new(Mutex::new(stats));
-    let outputs_of_run = of_run(&outputs, &job);
-    let letters = Arc::new(Mutex::new(DeadLetters::default()));
-    let mut expectations = Expectations::new(&job, rows_of_all(&splits));
+    let outputs_of_run = of_run(&outputs, job);
+    let mut expectations = Expectations::new(job, rows_of_all(&splits));
     expectations.take_up(left.map_or(&[], |left| &left.judged));
-    let failed_rows = failed_rows(&job, all_rows, pool.note_prefix(), outputs.keeper_mut());
+    let failed_rows = failed_rows(job, all_rows, pool.note_prefix(), outputs.keeper_mut());
     let held = Arc::clone(share.held());
     let blocks = KeptBlocks::new(share.alone_bytes());
     let execution = ExecutionLoop {
@@ -82,7 +122,7 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
         pool,
         stages: starts,
         splits,
-        stats: Arc::clone(&stats),
+        stats: Arc::new(Mutex::new(stats)),
         messages: inbox,
         delivered,
         outputs,
@@ -107,26 +147,19 @@ pub(super) fn launch(job: JobPlan, launch: Launch) -> Result<Execution, ExecuteE
         sizes: BatchSizes::new(&job.stages),
         times: WorkerTimes::new(job.stages.len()),
         cost_kept: Instant::now(),
-        letters: Arc::clone(&letters),
+        letters: Arc::new(Mutex::new(DeadLetters::default())),
         late_starts: Vec::new(),
         watch,
         failed_stage: None,
     };
-    std::thread::Builder::new()
-        .name("aktis-data".to_owned())
-        .spawn(move || run(execution))
-        .map_err(|error| ExecuteError::internal(format!("start the executor: {error}")))?;
-    Ok(Execution {
+    Launched {
+        execution,
         messages,
-        delivered: Mutex::new(outbox),
-        outcome: Mutex::new(None),
-        unread: Mutex::new(None),
-        stats,
+        outbox,
         reader,
         outputs: outputs_of_run,
-        letters,
         held,
-    })
+    }
 }
 
 /// Tells of other nodes, until the execution is over and does not listen any more.
@@ -187,7 +220,7 @@ fn of_run(outputs: &JobOutputs, job: &JobPlan) -> Vec<OutputOfRun> {
 }
 
 /// The loop's thread. A panic in it is a failure that the consumer hears of.
-fn run(execution: ExecutionLoop) {
+pub(super) fn run(execution: ExecutionLoop) {
     let delivered = execution.delivered.clone();
     let run = || {
         execution.run();

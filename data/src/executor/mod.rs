@@ -11,6 +11,7 @@ mod grouping;
 mod inputs;
 mod kept_blocks;
 mod launch;
+mod legs;
 mod losses;
 mod main_loop;
 pub(crate) mod origins;
@@ -164,20 +165,30 @@ pub enum Next {
 
 /// A running dataset. Dropping it ends it.
 pub struct Execution {
-    messages: Sender<Message>,
+    running: Arc<Mutex<RunningLoop>>,
     delivered: Mutex<Receiver<Delivery>>,
     outcome: Mutex<Option<Result<(), TaskFailure>>>,
     /// The block that the consumer got last.
     unread: Mutex<Option<BlockKey>>,
-    stats: Arc<Mutex<ExecutionStats>>,
     reader: BlockReader,
-    outputs: Vec<OutputOfRun>,
-    letters: Arc<Mutex<DeadLetters>>,
     /// Rows that were not read yet count against other executions, also when all are made.
     held: Arc<HeldBytes>,
 }
 
+/// The loop that runs; of a job in legs one after the other.
+struct RunningLoop {
+    messages: Sender<Message>,
+    stats: Arc<Mutex<ExecutionStats>>,
+    letters: Arc<Mutex<DeadLetters>>,
+    outputs: Vec<OutputOfRun>,
+    /// What legs did that are over.
+    before: Vec<ExecutionStats>,
+    /// Nobody wants what legs would do that are still to come.
+    is_cancelled: bool,
+}
+
 /// What is known of one output.
+#[derive(Clone)]
 struct OutputOfRun {
     schema: Option<SchemaRef>,
     seen: Arc<Mutex<SeenColumns>>,
@@ -212,14 +223,39 @@ impl Execution {
         Self::start_all(&[output], pool, options)
     }
 
+    fn new(
+        running: RunningLoop,
+        delivered: Receiver<Delivery>,
+        reader: BlockReader,
+        held: Arc<HeldBytes>,
+    ) -> Self {
+        Self {
+            running: Arc::new(Mutex::new(running)),
+            delivered: Mutex::new(delivered),
+            outcome: Mutex::new(None),
+            unread: Mutex::new(None),
+            reader,
+            held,
+        }
+    }
+
+    /// A loop that has ended does not listen any more.
+    fn tell(&self, message: Message) {
+        let _ = self.running.lock().messages.send(message);
+    }
+
     /// The columns of the first output, if they were known before it ran.
     pub fn schema(&self) -> Option<SchemaRef> {
-        self.outputs[0].schema.clone()
+        self.running.lock().outputs[0].schema.clone()
     }
 
     /// The columns of what came to an output so far, also if these were no rows: by name, of types that all of them fit into.
     pub fn seen_schema(&self, output: usize) -> Option<SchemaRef> {
-        self.outputs.get(output)?.seen.lock().schema()
+        let running = self.running.lock();
+        let seen = Arc::clone(&running.outputs.get(output)?.seen);
+        drop(running);
+        let seen = seen.lock();
+        seen.schema()
     }
 
     /// The next rows; waits for at most `patience`. Whoever asks for them has read those before: until then they can be
@@ -230,7 +266,7 @@ impl Execution {
         }
         if let Some(read) = self.unread.lock().take() {
             // The loop may have ended already; then nobody counts any more.
-            let _ = self.messages.send(Message::Taken(read));
+            self.tell(Message::Taken(read));
         }
         let delivery = self.delivered.lock().recv_timeout(patience);
         match delivery {
@@ -274,7 +310,7 @@ impl Execution {
     fn restored(&self, block: BlockKey, failure: TaskFailure) -> Result<BlockHandle, TaskFailure> {
         let (reply, restored) = channel();
         // A loop that has ended drops the reply.
-        let _ = self.messages.send(Message::Lost(block, reply));
+        self.tell(Message::Lost(block, reply));
         restored
             .recv()
             .map_err(|_| match self.delivered.lock().try_iter().last() {
@@ -311,10 +347,11 @@ impl Execution {
     /// Rows that functions failed for on the way to an output and that were put aside, of inputs that are used up; after the end, all
     /// there are.
     pub fn dead_letters(&self, output: usize) -> Vec<LetterBlock> {
-        let Some(OutputOfRun { stages, .. }) = self.outputs.get(output) else {
+        let running = self.running.lock();
+        let Some(OutputOfRun { stages, .. }) = running.outputs.get(output) else {
             return Vec::new();
         };
-        let letters = self.letters.lock();
+        let letters = running.letters.lock();
         let blocks = letters.blocks().iter();
         let of_output = blocks.filter(|block| stages.contains(&block.stage));
         of_output.cloned().collect()
@@ -333,15 +370,18 @@ impl Execution {
 
     /// Ends it.
     pub fn cancel(&self) {
+        let mut running = self.running.lock();
+        running.is_cancelled = true;
         // A loop that has ended needs no telling.
-        let _ = self.messages.send(Message::Cancel);
+        let _ = running.messages.send(Message::Cancel);
     }
 
     /// What it has done so far.
     pub fn stats(&self) -> ExecutionStats {
-        let mut stats = self.stats.lock().clone();
+        let running = self.running.lock();
+        let mut stats = running.stats.lock().clone();
         stats.elapsed = stats.elapsed_so_far();
-        stats
+        stats.after(&running.before)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Everything between a dataset and its loop: stages that fit, splits, sizes, specs.
 
+use aktis_common::scheduling::NodeView;
 use datafusion_common::DataFusionError;
 
 use super::budgets::{RELATIONAL_PART, Sizes, budget_bytes, share_of_store, sort_room};
-use super::launch::{Launch, launch};
+use super::launch::{Launch, Launched, launch};
 use super::outputs::{BegunOutput, JobOutputs};
 use super::progress::Progress;
 use super::specs::{StageStart, stage_start};
@@ -36,26 +37,48 @@ pub(super) fn start(
     pool: Box<dyn StagePool>,
     options: &ExecutionOptions,
 ) -> Result<Execution, ExecuteError> {
-    let mut job = plan_outputs(outputs, &options.failures).map_err(ExecuteError::Plan)?;
+    let job = plan_outputs(outputs, &options.failures).map_err(ExecuteError::Plan)?;
     job.check().map_err(ExecuteError::Plan)?;
+    if let [output] = outputs
+        && let Some(identity) = output.sink.job_identity()
+        && let Ok(legs) = job.legs(identity.kept, options.keep_order)
+    {
+        // Which says what is wrong with its folder, if there is one: legs put nothing aside.
+        letters_output(&job, 0, output.letters_folder.as_ref()).map_err(ExecuteError::Plan)?;
+        return super::legs::start(legs, output, pool, options);
+    }
+    let only = match outputs {
+        [output] => Some(output),
+        _ => None,
+    };
+    let begin = |job: &JobPlan| begin(job, outputs);
+    ready(job, only, begin, pool, options)?.start()
+}
+
+/// Makes all of the job ready. `only`: its output, if it is all that there is to do for that, and may be planned in another way. `begin`:
+/// begins its outputs.
+pub(super) fn ready(
+    mut job: JobPlan,
+    only: Option<&JobOutput>,
+    begin: impl FnOnce(&JobPlan) -> Result<Vec<BegunOutput>, PlanError>,
+    pool: Box<dyn StagePool>,
+    options: &ExecutionOptions,
+) -> Result<Launched, ExecuteError> {
     let look = pool.look();
     let view = look().map_err(ExecuteError::Failed)?;
-    let mut lost = pool.lost_nodes().map_err(ExecuteError::Failed)?;
-    if pool.waits_when_infeasible() {
-        lost.extend(awaited_nodes(&job.stages));
-    }
+    let lost = lost_nodes(&job, pool.as_ref())?;
     // What runs in one worker can be made again only as a whole, so it may not lie on a node that others outlive.
     // One stage has nobody to run together with, and may be gone on with where it was left.
     let is_one = job.stages.len() == 1;
     if let ([node], true) = (view.nodes(), lost.is_empty() && !is_one) {
         let memory_bytes = budget_bytes(options, pool.as_ref()) / RELATIONAL_PART;
         let room = grouping::room(memory_bytes, node);
-        job = match outputs {
-            [output] => {
+        job = match only {
+            Some(output) => {
                 let apart = plan_job_apart(output, &options.failures);
                 grouping::grouped(job, apart.map_err(ExecuteError::Plan)?, room)
             }
-            _ => job.grouped(room),
+            None => job.grouped(room),
         };
     }
     // One node has one memory, whoever sorts: there a worker that has all of it reads and writes each row less often.
@@ -63,16 +86,16 @@ pub(super) fn start(
         let room = sort_room(budget_bytes(options, pool.as_ref()), &view);
         job = job.sorted_by_ranges(room);
     }
-    let (job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
+    let (mut job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
     let workers = sizing::pool_sizes(&demands, &view);
-    let mut outputs = JobOutputs::new(&job, begin(&job, outputs).map_err(ExecuteError::Plan)?);
+    let mut outputs = JobOutputs::new(&job, begin(&job).map_err(ExecuteError::Plan)?);
     let Inputs {
         splits,
         places,
         progress,
         rows: all_rows,
-    } = inputs(&job, &workers, &mut outputs)?;
+    } = inputs(&mut job, &workers, &mut outputs)?;
     let share = share_of_store(options, pool.as_ref());
     let sizes = Sizes::new(options, &share, &job, &workers);
     let stages = 0..job.stages.len();
@@ -98,21 +121,31 @@ pub(super) fn start(
     for (output, stats) in outputs.0.iter().zip(&mut stats.outputs) {
         stats.rows_before = output.folder.as_ref().map_or(0, FolderOutput::rows);
     }
-    launch(
-        job,
-        Launch {
-            executor,
-            pool,
-            starts,
-            splits,
-            places,
-            all_rows,
-            progress,
-            stats,
-            share,
-            outputs,
-        },
-    )
+    let made = Launch {
+        executor,
+        pool,
+        starts,
+        splits,
+        places,
+        all_rows,
+        progress,
+        stats,
+        share,
+        outputs,
+    };
+    Ok(launch(&job, made))
+}
+
+/// Nodes that are not there, and are planned with.
+pub(super) fn lost_nodes(
+    job: &JobPlan,
+    pool: &dyn StagePool,
+) -> Result<Vec<NodeView>, ExecuteError> {
+    let mut lost = pool.lost_nodes().map_err(ExecuteError::Failed)?;
+    if pool.waits_when_infeasible() {
+        lost.extend(awaited_nodes(&job.stages));
+    }
+    Ok(lost)
 }
 
 /// Begins the outputs. The first one comes last: what it knows of the others, whose job is gone on with, holds when they are begun.

@@ -3,9 +3,9 @@
 use super::outputs::JobOutputs;
 use super::progress::Progress;
 use super::{ExecuteError, grouping};
-use crate::graph::{JobPlan, StagePlan};
+use crate::graph::{JobPlan, SourcePlan, StagePlan};
 use crate::plan::ComputeKind;
-use crate::sources::{self, RowWork, Split, SplitOptions};
+use crate::sources::{self, ParquetTable, RowWork, Split, SplitOptions};
 
 /// What the stages begin with.
 pub(super) struct Inputs {
@@ -21,7 +21,7 @@ pub(super) struct Inputs {
 
 /// The inputs of each stage that has a source.
 pub(super) fn inputs(
-    job: &JobPlan,
+    job: &mut JobPlan,
     workers: &[usize],
     outputs: &mut JobOutputs,
 ) -> Result<Inputs, ExecuteError> {
@@ -50,6 +50,10 @@ pub(super) fn inputs(
             progress: None,
         });
     };
+    if output.is_kept() && job.lower_limit(output.rows()) {
+        // An earlier run has all rows.
+        all.iter_mut().for_each(Vec::clear);
+    }
     let left = output.outputs_left(job.stages.len(), Progress::first_steps(job));
     let progress = left.map(|left| Progress::new(left, job));
     let done = &output.left().done;
@@ -89,12 +93,22 @@ pub(super) fn splits(stage: &StagePlan, workers: usize) -> Vec<Split> {
         window_rows: stage.window_rows as u64,
         work: row_work(stage),
     };
+    if plan.is_by_file {
+        return by_file(plan);
+    }
     let source = plan.table.as_deref().and_then(sources::of_table);
     // With filters nobody knows how many rows must be read to find enough.
     let row_limit = plan.row_limit.filter(|_| plan.filters.is_empty());
     source.map_or_else(Vec::new, |source| {
         source.splits(row_limit.unwrap_or(u64::MAX), options)
     })
+}
+
+/// An input for each file, however long that is.
+fn by_file(plan: &SourcePlan) -> Vec<Split> {
+    let table = plan.table.as_deref();
+    let table = table.and_then(|table| table.downcast_ref::<ParquetTable>());
+    table.map_or_else(Vec::new, ParquetTable::split_by_file)
 }
 
 pub(super) fn row_work(stage: &StagePlan) -> RowWork {

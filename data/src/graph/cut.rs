@@ -39,6 +39,8 @@ pub(super) struct StageCutter {
     pub(super) parts: HashMap<usize, CutPart>,
     /// How many inputs sources are cut into, if somebody has said so.
     pub(super) parts_wanted: Option<u64>,
+    /// What chance begins with where rows are shuffled and nobody has said it; `None`: something else every time.
+    pub(super) chance: Option<u64>,
 }
 
 /// What the rows of the next step come from.
@@ -139,6 +141,7 @@ impl StageCutter {
             filters: Vec::new(),
             row_limit: Some(u64::from(has_row)),
             parts: self.parts_wanted,
+            is_by_file: false,
         });
     }
 
@@ -178,6 +181,7 @@ impl StageCutter {
             filters: scan.filters.clone(),
             row_limit: limit,
             parts: self.parts_wanted,
+            is_by_file: false,
         });
         if let Some(names) = selected {
             self.step("Select", Operator::Select(names));

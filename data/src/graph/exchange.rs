@@ -37,7 +37,7 @@ impl StageCutter {
                 self.sort(keys.clone());
             }
             Relation::Shuffle(seed) => {
-                let seed = seed.unwrap_or_else(by_chance);
+                let seed = seed.unwrap_or_else(|| self.chance());
                 self.exchange(PartitionBy::Random { seed });
                 self.fragment(Fragment::Shuffle(seed));
                 self.is_ordered();
@@ -102,7 +102,7 @@ impl StageCutter {
             RepartitionBy::Place if parts == 1 => self.gather(),
             RepartitionBy::Place => self.exchange_into(parts, PartitionBy::RoundRobin),
             RepartitionBy::Chance => {
-                let seed = by_chance();
+                let seed = self.chance();
                 self.exchange_into(parts, PartitionBy::Random { seed });
                 self.fragment(Fragment::Shuffle(seed));
             }
@@ -168,6 +168,10 @@ impl StageCutter {
         self.known_rows = known_rows;
         self.end = End::Edges(edges);
         Ok(())
+    }
+
+    fn chance(&self) -> u64 {
+        self.chance.unwrap_or_else(by_chance)
     }
 
     /// What follows gets all rows as one input.

@@ -17,6 +17,15 @@ use crate::registered::Registered;
 use crate::sources;
 use crate::wire;
 
+use super::legs::{KeptFunctions, Legs};
+
+/// Why a job is not taken up that has a limit.
+pub(super) const LIMITED: &str =
+    "limit() takes what comes first, which is something else in every run";
+/// Why one is not in which rows of different inputs meet, and nothing is kept before and behind that.
+const MEET: &str = "rows of different inputs meet in it, in a sort, a join, a group, a union or a shuffle, and no class, model or \
+                    function on a GPU makes rows that are worth keeping (DataContext.checkpoint_config keeps those of all functions)";
+
 /// Functions of expressions that give other values when the rows before are not computed again.
 const BY_ROW: [&str; 4] = [
     "monotonically_increasing_id",
@@ -27,31 +36,18 @@ const BY_ROW: [&str; 4] = [
 
 impl JobPlan {
     /// What the job is, but for its functions; or why it is not taken up, in words that fit behind "because". `keeps_order`: its rows
-    /// are written in the order of the source.
-    pub fn identity(&self, keeps_order: bool) -> Result<Vec<Trait>, String> {
-        self.fault_of_stages(keeps_order)?;
+    /// are written in the order of the source. `kept`: where rows of different inputs meet, what is kept of what functions make.
+    pub fn identity(&self, keeps_order: bool, kept: KeptFunctions) -> Result<Vec<Trait>, String> {
+        if let Some(fault) = self.fault(keeps_order) {
+            let legs = self
+                .legs(kept, keeps_order)
+                .map_err(|why| why.unwrap_or(fault))?;
+            return self.identity_in_legs(&legs);
+        }
         let stage = &self.stages[0];
-        let source = stage
-            .source
-            .as_ref()
-            .and_then(|plan| Some((plan, plan.table.as_deref()?)));
-        let Some((plan, table)) = source else {
-            return Err("it reads nothing".to_owned());
-        };
-        let is_limited = self.stages.iter().any(|stage| stage.row_limit.is_some());
-        if is_limited || plan.row_limit.is_some() {
-            return Err(
-                "limit() takes what comes first, which is something else in every run".to_owned(),
-            );
-        }
-        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
-        if steps.any(|step| matches!(step.operator, Operator::Relational(_))) {
-            return Err("it works on all rows of an input at once".to_owned());
-        }
-        let source = sources::of_table(table).ok_or("its source is unknown")?;
-        let mut traits = source.identity()?;
+        let mut traits = identity_of_source(stage)?;
         let mut digest = Digest::new();
-        digest.add(&format!("{:?} {:?}", plan.columns, plan.filters));
+        add_reading(stage, &mut digest);
         let all: BTreeSet<usize> = (0..self.stages.len()).collect();
         if self.outputs.len() > 1 {
             digest.add(&stage.batch_rows);
@@ -69,12 +65,61 @@ impl JobPlan {
         Ok(traits)
     }
 
+    /// The same of one that runs in legs: all that it reads and does, however it is cut.
+    fn identity_in_legs(&self, legs: &Legs) -> Result<Vec<Trait>, String> {
+        let (mut traits, mut digest) = (Vec::new(), Digest::new());
+        let sources = || self.stages.iter().filter(|stage| stage.source.is_some());
+        let are_many = sources().count() > 1;
+        for (number, stage) in (1..).zip(sources()) {
+            let of_input = |known: Trait| match are_many {
+                true => Trait::new(format!("{} (input {number})", known.name), known.value),
+                false => known,
+            };
+            traits.extend(identity_of_source(stage)?.into_iter().map(of_input));
+            add_reading(stage, &mut digest);
+        }
+        self.add_steps(&(0..self.stages.len()).collect(), &mut digest)?;
+        for stage in &self.stages {
+            digest.add(&format!("{:?}", stage.partitioner));
+            digest.add(&(stage.row_limit, stage.steps.len(), stage.is_ordered));
+        }
+        digest.add(&format!("{:?}", self.edges));
+        traits.push(Trait::new("steps", digest.text()));
+        traits.push(Trait::new("where it is cut into legs", legs.layout()));
+        Ok(traits)
+    }
+
+    /// Why nobody could go on with it by what its inputs have become; `None`: somebody could.
+    pub(crate) fn fault(&self, keeps_order: bool) -> Option<String> {
+        if let Err(fault) = self.fault_of_stages(keeps_order) {
+            return Some(fault);
+        }
+        if !self.stages[0]
+            .source
+            .as_ref()
+            .is_some_and(|plan| plan.table.is_some())
+        {
+            return Some("it reads nothing".to_owned());
+        }
+        // Rows that a limit lets through are counted; those of a source must be the same ones in every run.
+        let is_counted = self.is_limited() && self.writes_what_a_limit_lets_through();
+        if !is_counted && (self.is_limited() || !self.stages[0].reads_what_it_says()) {
+            return Some(LIMITED.to_owned());
+        }
+        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        let is_relational = steps.any(|step| matches!(step.operator, Operator::Relational(_)));
+        is_relational.then(|| "it works on all rows of an input at once".to_owned())
+    }
+
     /// Adds what these stages do, but for their functions.
     fn add_steps(&self, stages: &BTreeSet<usize>, digest: &mut Digest) -> Result<(), String> {
         let all = || stages.iter().map(|&stage| &self.stages[stage]);
         let window_rows = all().map(|stage| stage.window_rows).max();
         let has_map = all().any(|stage| stage.has_map);
         digest.add(&(self.stages[0].batch_rows, window_rows, has_map));
+        if let Some(limit) = all().find_map(|stage| stage.row_limit) {
+            digest.add(&limit);
+        }
         digest.add(&steps_without_functions(all())?);
         Ok(())
     }
@@ -87,10 +132,8 @@ impl JobPlan {
         if behind.is_empty() {
             return Ok(());
         }
-        if self.stages.iter().any(|stage| stage.row_limit.is_some()) {
-            return Err(
-                "limit() takes what comes first, which is something else in every run".to_owned(),
-            );
+        if self.is_limited() && !self.writes_what_a_limit_lets_through() {
+            return Err(LIMITED.to_owned());
         }
         let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
         if steps.any(|step| matches!(step.operator, Operator::Expect(_))) {
@@ -106,10 +149,7 @@ impl JobPlan {
             return Err("its outputs are made of several things that are read".to_owned());
         }
         if !(1..self.stages.len()).all(follows) {
-            return Err(
-                "rows of different inputs meet in it, in a sort, a join, a group, a union or a shuffle"
-                    .to_owned(),
-            );
+            return Err(MEET.to_owned());
         }
         if keeps_order || self.stages.iter().any(|stage| stage.is_ordered) {
             return Err("it has several stages, and keeps the order of its rows".to_owned());
@@ -128,6 +168,46 @@ impl JobPlan {
             );
         }
         Ok(())
+    }
+
+    fn is_limited(&self) -> bool {
+        self.stages.iter().any(|stage| stage.row_limit.is_some())
+    }
+
+    /// Whether the rows of its files are just those that its only limit lets through, so that they count against it.
+    fn writes_what_a_limit_lets_through(&self) -> bool {
+        let Some((last, before)) = self.stages.split_last() else {
+            return false;
+        };
+        let (giver, rest) = match before.split_last() {
+            Some((giver, rest)) => (giver, rest),
+            None => return false,
+        };
+        let mut steps = last.steps.iter().map(|step| &step.operator);
+        let keeps_rows = |step: &Operator| !matches!(step, Operator::Map(_)) && step.keeps_rows();
+        self.outputs.len() == 1
+            && giver.row_limit.is_some()
+            && last.row_limit.is_none()
+            && rest.iter().all(|stage| stage.row_limit.is_none())
+            && last.end.as_ref().is_some_and(|end| end.sink.writes_files())
+            && steps.all(keeps_rows)
+    }
+
+    /// So many rows have come through its limit in an earlier run. Returns whether none is left to come.
+    pub(crate) fn lower_limit(&mut self, rows: u64) -> bool {
+        if rows == 0 || !self.writes_what_a_limit_lets_through() {
+            return false;
+        }
+        let mut limits = self
+            .stages
+            .iter_mut()
+            .filter_map(|stage| stage.row_limit.as_mut());
+        let Some(limit) = limits.next() else {
+            return false;
+        };
+        let left = limit.saturating_sub(rows);
+        *limit = left.max(1);
+        left == 0
     }
 
     /// Whether a function may leave rows out that it fails for.
@@ -161,6 +241,23 @@ impl JobPlan {
         }
         let has_function = steps.any(|step| matches!(step, Operator::Map(_)));
         has_function && !steps.any(counts_rows)
+    }
+}
+
+/// What is known of what the stage reads.
+fn identity_of_source(stage: &StagePlan) -> Result<Vec<Trait>, String> {
+    let table = stage.source.as_ref().and_then(|plan| plan.table.as_deref());
+    let source = sources::of_table(table.ok_or("it reads nothing")?);
+    source.ok_or("its source is unknown")?.identity()
+}
+
+/// Adds what of it is read.
+fn add_reading(stage: &StagePlan, digest: &mut Digest) {
+    if let Some(plan) = &stage.source {
+        digest.add(&format!("{:?} {:?}", plan.columns, plan.filters));
+        if let Some(rows) = plan.row_limit {
+            digest.add(&rows);
+        }
     }
 }
 

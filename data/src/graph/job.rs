@@ -46,6 +46,8 @@ pub(crate) struct SourcePlan {
     pub(crate) row_limit: Option<u64>,
     /// How many inputs it is cut into, if somebody has said so.
     pub(crate) parts: Option<u64>,
+    /// Each of its files is one input.
+    pub(crate) is_by_file: bool,
 }
 
 impl fmt::Debug for SourcePlan {

@@ -11,6 +11,9 @@ use crate::error::PlanError;
 use crate::plan::{CommonPart, Dataset, FailurePolicy, PartTable, SharedPlans, part_of};
 use crate::sinks::Sink;
 
+/// Stands for the seeds of shuffles that nobody has given one.
+const ANY_SHUFFLE: u64 = 0x616b_7469_735f_6c65;
+
 /// Optimises `dataset` and cuts it. What it says more than once is done once.
 pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
     let output = JobOutput::new(dataset.clone(), sink.clone());
@@ -20,7 +23,15 @@ pub fn plan_job(dataset: &Dataset, sink: &Sink) -> Result<JobPlan, PlanError> {
 /// The same of several outputs: what they have in common is done once for all of them. `failures`: what becomes of rows that
 /// functions fail for, where these do not say.
 pub fn plan_outputs(outputs: &[JobOutput], failures: &FailurePolicy) -> Result<JobPlan, PlanError> {
-    cut(outputs, failures, Forks::of)
+    cut(outputs, failures, Forks::of, None)
+}
+
+/// The same, where shuffles without a seed are always the same one: what tells the job from others.
+pub fn plan_to_identify(
+    outputs: &[JobOutput],
+    failures: &FailurePolicy,
+) -> Result<JobPlan, PlanError> {
+    cut(outputs, failures, Forks::of, Some(ANY_SHUFFLE))
 }
 
 /// The job of one output, where every stage gives its rows to one other: what is said twice is done twice.
@@ -28,13 +39,15 @@ pub(crate) fn plan_job_apart(
     output: &JobOutput,
     failures: &FailurePolicy,
 ) -> Result<JobPlan, PlanError> {
-    cut(std::slice::from_ref(output), failures, |_| Forks::default())
+    let output = std::slice::from_ref(output);
+    cut(output, failures, |_| Forks::default(), None)
 }
 
 fn cut(
     outputs: &[JobOutput],
     failures: &FailurePolicy,
     forks: fn(&[&LogicalPlan]) -> Forks,
+    chance: Option<u64>,
 ) -> Result<JobPlan, PlanError> {
     let shared = shared(outputs, failures)?;
     // A part comes after those that it is made of.
@@ -42,6 +55,7 @@ fn cut(
     let all: Vec<&LogicalPlan> = parts.map(|part| &part.plan).chain(&shared.plans).collect();
     let mut cutter = StageCutter {
         forks: forks(&all),
+        chance,
         ..StageCutter::default()
     };
     for (number, part) in shared.parts.iter().enumerate().rev() {

@@ -8,6 +8,7 @@
 //!    .unfinished-<prefix>/          the job's own folder; readers pass over names with a dot
 //!      job                          locked as long as the driver lives; says on which start of which machine
 //!      <attempt>-<name>             files of workers
+//!      legs/                        of a job in legs: a target for each
 //!      old/                         while it is committed: what the new files replace
 //!    .finished-<prefix>/            committed, about to be removed
 //!    .begun-<prefix>/               not locked yet: nothing but `job` in it
@@ -24,6 +25,7 @@
 //! - LED-1 (synced-before-it-counts): what the ledger says of files is said when these are on the disk.
 
 mod commit;
+mod legs;
 mod progress;
 
 use std::collections::{HashMap, HashSet};
@@ -142,6 +144,8 @@ pub(crate) struct FolderOutput {
     left: TakenUp,
     /// It goes on with what another run had begun.
     goes_on: bool,
+    /// Of a job in legs: nothing of what it writes itself is kept.
+    is_made_as_a_whole: bool,
 }
 
 impl FolderOutput {
@@ -172,6 +176,7 @@ impl FolderOutput {
             left_out: Vec::new(),
             left: TakenUp::default(),
             goes_on: false,
+            is_made_as_a_whole: false,
         };
         let takes_up = made
             .identity

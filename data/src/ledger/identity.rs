@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::record::Trait;
+use crate::graph::KeptFunctions;
 
 /// Of a job that is taken up when it was left unfinished.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct JobIdentity {
     pub takes_up: bool,
     /// If it has several outputs, which of these this is.
     pub together: Option<OneOfSeveral>,
+    /// If it runs in legs, what is kept on the way.
+    pub kept: KeptFunctions,
 }
 
 /// One of several outputs, which are all taken up or none. They have one prefix and one identity; the ledger of the first, which

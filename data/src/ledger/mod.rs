@@ -20,6 +20,9 @@ pub(crate) mod journal;
 mod keeper;
 mod left_out;
 mod leftovers;
+mod legs;
+#[cfg(test)]
+mod legs_tests;
 mod prepare;
 mod ranges;
 mod record;
@@ -37,11 +40,16 @@ mod together_tests;
 mod undo;
 
 pub(crate) use far::FarFolder;
-pub(crate) use folder::{FileFormat, FolderOutput, LettersPlace, OutputPlan, unfinished_folder};
+pub(crate) use folder::{
+    FileFormat, FolderOutput, LettersPlace, OutputPlan, UNFINISHED, unfinished_folder,
+};
 pub use identity::{JobIdentity, OneOfSeveral};
 pub(crate) use journal::Salvaged;
 pub(crate) use left_out::{LeftOut, LeftOutByStep};
-pub use prepare::{PreparedFolder, Request, Resume, SaveMode, has_unfinished, prepare_folder};
+pub(crate) use legs::{LEG_PREFIX, LegFolders, LegState};
+pub use prepare::{
+    PreparedFolder, Request, Resume, SaveMode, TakesUp, has_unfinished, prepare_folder,
+};
 pub(crate) use ranges::DoneRanges;
 pub(crate) use record::JudgedRows;
 pub use record::Trait;

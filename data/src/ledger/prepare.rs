@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::identity::differences;
 use super::leftovers::{self, Unfinished};
-use super::record::{FORMAT, Trait, path_of};
+use super::legs::LegFolders;
+use super::record::{Begun, FORMAT, Trait, path_of};
 use crate::error::PlanError;
 use crate::storage::local_folder;
 
@@ -70,8 +71,23 @@ pub struct PreparedFolder {
     pub path: PathBuf,
     /// What jobs that ended badly have left in it, for people.
     pub warnings: Vec<String>,
-    /// The prefix of the unfinished job to go on with, how many of its inputs are done, and how many it has.
-    pub takes_up: Option<(String, u64, u64)>,
+    /// The unfinished job to go on with.
+    pub takes_up: Option<TakesUp>,
+}
+
+/// An unfinished job that is gone on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakesUp {
+    /// What the names of its files begin with.
+    pub prefix: String,
+    /// How many of its inputs are done; of a job in legs, those of the last one.
+    pub done: u64,
+    /// How many there are; 0: it has not come so far.
+    pub inputs: u64,
+    /// How many legs before the last one are finished.
+    pub legs_done: u64,
+    /// How many there are; 0: it runs in none.
+    pub legs: u64,
 }
 
 /// Looks whether the folder may be written into; `None`: nothing shall be written. Changes nothing but what jobs that
@@ -95,8 +111,15 @@ pub fn prepare_folder(request: Request<'_>) -> Result<Option<PreparedFolder>, Pl
         let unfinished = leftovers::unfinished(&path).map_err(not_writable)?;
         match choose(&request, &path, unfinished) {
             Chosen::Job(job) => {
-                let inputs = job.told.begun.as_ref().map_or(0, |begun| begun.inputs);
-                let takes_up = Some((job.prefix, job.told.inputs_done(), inputs));
+                let of_begun =
+                    |number: fn(&Begun) -> u64| job.told.begun.as_ref().map_or(0, number);
+                let takes_up = Some(TakesUp {
+                    done: job.told.inputs_done(),
+                    inputs: of_begun(|begun| begun.inputs),
+                    legs_done: LegFolders::of(&path, &job.prefix).count_done(),
+                    legs: of_begun(|begun| begun.legs),
+                    prefix: job.prefix,
+                });
                 return Ok(Some(PreparedFolder {
                     path,
                     warnings,
@@ -190,15 +213,25 @@ fn choose(request: &Request<'_>, folder: &Path, jobs: Vec<Unfinished>) -> Chosen
                 same.push(job);
                 continue;
             }
+            let of_legs = match begun.legs {
+                0 => format!("{done} of {} inputs done", begun.inputs),
+                legs => {
+                    let finished = LegFolders::of(folder, &job.prefix).count_done();
+                    format!("{finished} of {} legs finished", legs + 1)
+                }
+            };
             why = Some(format!(
-                "an unfinished job is there, with {done} of {} inputs done, but what it does has changed: {}. {}",
-                begun.inputs,
+                "an unfinished job is there, with {of_legs}, but what it does has changed: {}. {}",
                 different.join(", "),
                 "What it has done does not count any more"
             ));
         }
     }
-    match same.into_iter().max_by_key(|job| job.told.inputs_done()) {
+    let come_so_far = |job: &Unfinished| {
+        let legs = LegFolders::of(folder, &job.prefix).count_done();
+        (legs, job.told.inputs_done())
+    };
+    match same.into_iter().max_by_key(come_so_far) {
         Some(job) => Chosen::Job(Box::new(job)),
         None => Chosen::None(why),
     }

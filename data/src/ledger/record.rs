@@ -69,6 +69,16 @@ pub(super) struct Begun {
     /// The output of the same job whose ledger says what is done of this one.
     #[prost(message, optional, tag = "7")]
     pub(super) kept_by: Option<Member>,
+    /// In how many legs it runs before the one that writes its output.
+    #[prost(uint64, tag = "8")]
+    pub(super) legs: u64,
+}
+
+impl Begun {
+    /// Whether nobody knows yet what its output is made of: it has not come to its last leg.
+    pub(super) fn is_before_its_last_leg(&self) -> bool {
+        self.legs > 0 && self.inputs == 0
+    }
 }
 
 /// One thing that makes a job what it is: `function embed`, and a digest of it.

@@ -16,7 +16,7 @@ use super::*;
 use crate::block;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
-use crate::graph::JobOutput;
+use crate::graph::{JobOutput, KeptFunctions};
 use crate::plan::{Dataset, MapSpec, OnError};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::testing::{ids, test_map};
@@ -70,13 +70,14 @@ fn run_steps(
 ) -> (u64, Result<(), TaskFailure>) {
     let prepared = prepare(folder, &traits(), resume);
     let (prefix, done) = match prepared.takes_up {
-        Some((prefix, done, _)) => (Some(prefix), done),
+        Some(job) => (Some(job.prefix), job.done),
         None => (None, 0),
     };
     let identity = JobIdentity {
         traits: traits(),
         takes_up: prefix.is_some(),
         together: None,
+        kept: KeptFunctions::default(),
     };
     let prefix = prefix.unwrap_or_else(|| name.replace(' ', ""));
     let output = ParquetOutput {
@@ -392,6 +393,7 @@ fn begun(folder: &Path, prefix: &str) -> FolderOutput {
         traits: traits(),
         takes_up: false,
         together: None,
+        kept: KeptFunctions::default(),
     };
     let output = ParquetOutput {
         identity: Some(identity),
@@ -441,6 +443,7 @@ fn attempts_of_each_run_are_its_own() {
                 traits: traits(),
                 takes_up: true,
                 together: None,
+                kept: KeptFunctions::default(),
             }),
             ..ParquetOutput::new(folder.path().display().to_string(), prefix.clone())
         };
@@ -494,12 +497,13 @@ fn another_job_is_told_what_is_different_and_begins_anew() {
 fn job_that_is_taken_up_twice_at_once_runs_once() {
     let folder = unfinished();
     let prepared = prepare(folder.path(), &traits(), Resume::Demanded);
-    let (prefix, ..) = prepared.takes_up.expect("is unfinished");
+    let TakesUp { prefix, .. } = prepared.takes_up.expect("is unfinished");
     let output = || ParquetOutput {
         identity: Some(JobIdentity {
             traits: traits(),
             takes_up: true,
             together: None,
+            kept: KeptFunctions::default(),
         }),
         ..ParquetOutput::new(folder.path().display().to_string(), prefix.clone())
     };

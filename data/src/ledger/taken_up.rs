@@ -61,9 +61,20 @@ impl TakenUp {
         }
     }
 
+    /// All is made anew, whatever an earlier run has done.
+    pub(super) fn forget_rows(&mut self) {
+        *self = Self {
+            begun: self.begun.take(),
+            next_attempt: self.next_attempt,
+            ..Self::default()
+        };
+    }
+
     /// How many workers the input was cut for.
     pub(crate) fn workers(&self) -> Option<u64> {
-        self.begun.as_ref().map(|begun| begun.workers)
+        let begun = self.begun.as_ref();
+        let begun = begun.filter(|begun| !begun.is_before_its_last_leg());
+        begun.map(|begun| begun.workers)
     }
 }
 

@@ -13,7 +13,7 @@ use super::resume_tests::{check_rows, copy_into, traits};
 use super::*;
 use crate::executor::pool::InProcessPool;
 use crate::executor::{Execution, ExecutionOptions};
-use crate::graph::JobOutput;
+use crate::graph::{JobOutput, KeptFunctions};
 use crate::plan::{Dataset, MapSpec};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::testing::test_map;
@@ -56,7 +56,7 @@ fn run_parts(
     let folders = FOLDERS.map(|name| parent.join(name));
     let taken = prepare(&folders[0], &traits(), resume).takes_up;
     let (prefix, done) = match taken {
-        Some((prefix, done, _)) => (Some(prefix), done),
+        Some(job) => (Some(job.prefix), job.done),
         None => {
             for folder in &folders[1..] {
                 prepare(folder, &[], Resume::Never);
@@ -76,6 +76,7 @@ fn run_parts(
                 place,
                 folders: folders.to_vec(),
             }),
+            kept: KeptFunctions::default(),
         };
         let prefix = prefix.clone();
         let prefix = prefix.unwrap_or_else(|| format!("job{}", function.replace(' ', "")));
@@ -258,6 +259,7 @@ fn is_left(outputs: &[u64], rows: (u64, u64)) -> bool {
                     place,
                     folders: folders.clone(),
                 }),
+                kept: KeptFunctions::default(),
             }),
         };
         FolderOutput::begin(plan, Box::new(NoFiles)).expect("begins")

@@ -32,7 +32,7 @@ use prost::Message;
 
 use crate::digest::Digest;
 use crate::error::PlanError;
-use crate::ledger::{FolderOutput, Trait};
+use crate::ledger::{FolderOutput, JobIdentity, Trait};
 use crate::registered::Registered;
 use crate::wire::spec::WrittenFile;
 use partitions::Partitions;
@@ -150,6 +150,15 @@ impl Sink {
         let mut digest = Digest::new();
         digest.add(&*shape);
         Ok(Trait::new("how files are written", digest.text()))
+    }
+
+    /// What tells the job from others, if it is taken up when it was left unfinished.
+    pub(crate) fn job_identity(&self) -> Option<&JobIdentity> {
+        match self {
+            Self::Consumer | Self::Count | Self::Far(_) => None,
+            Self::Parquet(output) => output.identity.as_ref(),
+            Self::Files(output) => output.identity.as_ref(),
+        }
     }
 
     /// Whether anybody looks at the columns.

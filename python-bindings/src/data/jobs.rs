@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use aktis_data::executor::pool::{RuntimePool, StagePool};
-use aktis_data::graph::{JobOutput, explain_outputs, plan_outputs};
+use aktis_data::graph::{JobOutput, explain_outputs, plan_to_identify};
 use aktis_data::{
     Execution, ExecutionOptions, LettersFolder, Request, SaveMode, Sink, Trait, has_unfinished,
     prepare_folder,
@@ -18,11 +18,14 @@ use super::execution::PyExecution;
 use super::in_process::threads;
 use super::map_options::FailureOptions;
 use super::plan::PyPlan;
-use super::sink::{Traits, read_resume, read_sink, read_traits};
+use super::sink::{Traits, kept_functions, read_resume, read_sink, read_traits};
 use crate::interpreter_end::detached;
 
 /// A folder's path, warnings, and the job that is taken up.
-type Prepared = (String, Vec<String>, Option<(String, u64, u64)>);
+type Prepared = (String, Vec<String>, Option<Unfinished>);
+
+/// A job's prefix; how many of its inputs are done, and how many it has; how many of its legs are finished, and how many it has.
+type Unfinished = (String, (u64, u64), (u64, u64));
 
 /// A plan, its sink, None if its rows are given out, and the folder for rows that are put aside, with what names begin with there.
 type Output<'py> = (
@@ -45,7 +48,8 @@ impl PyJobs {
     }
 
     /// Looks whether a folder may be written into; None: nothing shall be written. Else its path, what jobs that ended badly
-    /// have left there, in words, and, of a job that is taken up, its prefix, how many of its inputs are done, and how many it has.
+    /// have left there, in words, and, of a job that is taken up, its prefix, how many of its inputs are done, and how many it has, and
+    /// the same of legs before the last.
     #[staticmethod]
     fn prepare_folder(
         operation: &str,
@@ -64,7 +68,11 @@ impl PyJobs {
         let folder = folder.map_err(|error| plan_error(&error))?;
         Ok(folder.map(|folder| {
             let path = folder.path.display().to_string();
-            (path, folder.warnings, folder.takes_up)
+            let unfinished = folder.takes_up.map(|job| {
+                let (inputs, legs) = ((job.done, job.inputs), (job.legs_done, job.legs));
+                (job.prefix, inputs, legs)
+            });
+            (path, folder.warnings, unfinished)
         }))
     }
 
@@ -75,18 +83,20 @@ impl PyJobs {
         Ok((path.display().to_string(), is_there))
     }
 
-    /// What the job of writing plans into sinks is, but for its functions, as names and values; or why it cannot be taken up.
+    /// What the job of writing plans into sinks is, but for its functions, as names and values; or why it cannot be taken up. `keeps_all`: where
+    /// rows of different inputs meet, what all functions make is kept.
     #[staticmethod]
-    #[pyo3(signature = (outputs, *, keeps_order, failures))]
+    #[pyo3(signature = (outputs, *, keeps_order, keeps_all, failures))]
     fn identity(
         outputs: Vec<Output<'_>>,
         keeps_order: bool,
+        keeps_all: bool,
         failures: Option<FailureOptions>,
     ) -> PyResult<(Traits, Option<String>)> {
         let outputs = read_outputs(outputs)?;
         let failures = FailureOptions::policy(failures.as_ref())?;
-        let job = plan_outputs(&outputs, &failures).map_err(|error| plan_error(&error))?;
-        let mut traits = match job.identity(keeps_order) {
+        let job = plan_to_identify(&outputs, &failures).map_err(|error| plan_error(&error))?;
+        let mut traits = match job.identity(keeps_order, kept_functions(keeps_all)) {
             Ok(traits) => traits,
             Err(why) => return Ok((Vec::new(), Some(why))),
         };

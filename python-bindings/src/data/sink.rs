@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aktis_data::graph::KeptFunctions;
 use aktis_data::storage::StoreSpec;
 use aktis_data::{
     FarOutput, FileNames, FilesOutput, JobIdentity, Named, OneOfSeveral, ParquetOutput,
@@ -116,7 +117,8 @@ pub(super) fn read_traits(traits: Traits) -> Vec<Trait> {
     traits.map(|(name, value)| Trait { name, value }).collect()
 }
 
-/// What tells the job from others, whether it is taken up, and, of several outputs of it, which this is, with the folders of all.
+/// What tells the job from others, whether it is taken up, of several outputs of it, which this is, with the folders of all, and what
+/// is kept on the way.
 fn identity<'py>(
     item: &impl Fn(&str) -> PyResult<Bound<'py, PyAny>>,
 ) -> PyResult<Option<JobIdentity>> {
@@ -129,7 +131,17 @@ fn identity<'py>(
         traits: read_traits(traits),
         takes_up: item("takes_up")?.extract()?,
         together: together.map(|(place, folders)| OneOfSeveral { place, folders }),
+        kept: kept_functions(item("keeps_all")?.extract()?),
     }))
+}
+
+/// What is kept of what functions make, where rows of different inputs meet.
+pub(super) fn kept_functions(keeps_all: bool) -> KeptFunctions {
+    if keeps_all {
+        KeptFunctions::All
+    } else {
+        KeptFunctions::Expensive
+    }
 }
 
 /// `"auto"`, or whether an unfinished job must be taken up.

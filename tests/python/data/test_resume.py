@@ -249,7 +249,7 @@ def helper(batch):
 def test_what_cannot_be_taken_up_says_why(tmp_path):
     ds = aktis.data.range(100).map_batches(helper)
     for job, options, why in (
-        (ds.limit(10), {}, r"limit\(\)"),
+        (ds.limit(10).map_batches(helper), {}, r"limit\(\)"),
         (aktis.data.range(100).sort("id"), {}, "rows of different inputs meet"),
     ):
         with pytest.raises(ValueError, match=rf"resume=True\): this job cannot be taken up .*{why}"):

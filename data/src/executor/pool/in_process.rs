@@ -112,6 +112,16 @@ impl InProcessPool {
 }
 
 impl StagePool for InProcessPool {
+    fn another(&self) -> Box<dyn StagePool> {
+        Box::new(Self {
+            view: self.view.clone(),
+            begin: Arc::clone(&self.begin),
+            answers: None,
+            workers: HashMap::new(),
+            stopped: Vec::new(),
+        })
+    }
+
     fn look(&self) -> Look {
         let view = self.view.clone();
         Arc::new(move || Ok(view.clone()))

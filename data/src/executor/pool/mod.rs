@@ -39,6 +39,9 @@ pub(crate) type AnswerSink = Arc<dyn Fn(WorkerKey, u64, Answer) + Send + Sync>;
 /// A pool of stage workers. Calls return at once; what comes of them arrives at the [`AnswerSink`]. A worker carries its calls out in their
 /// order, and may have several.
 pub trait StagePool: Send {
+    /// Another pool like this one, without workers.
+    fn another(&self) -> Box<dyn StagePool>;
+
     /// Looks what the cluster has, from any thread; as if nobody used anything of it.
     fn look(&self) -> Look;
 

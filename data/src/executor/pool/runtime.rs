@@ -227,6 +227,11 @@ fn view_of(node: &NodeInfo) -> Result<NodeView, TaskFailure> {
 }
 
 impl StagePool for RuntimePool {
+    fn another(&self) -> Box<dyn StagePool> {
+        let pool = Self::new(self.runtime.clone());
+        Box::new(pool.with_python_modules(self.python_modules.clone()))
+    }
+
     fn look(&self) -> Look {
         let runtime = self.runtime.clone();
         Arc::new(move || {

@@ -26,7 +26,7 @@ impl FolderOutput {
 
     /// Says of what is on the disk, of all outputs that go on with this one, that it is there.
     pub(in crate::ledger) fn tell_all(&mut self, others: &[Self]) -> Result<(), TaskFailure> {
-        if !self.keeps() {
+        if !self.keeps() || self.is_made_as_a_whole {
             return Ok(());
         }
         let told = self.write_done(others);

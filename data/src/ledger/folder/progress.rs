@@ -22,7 +22,11 @@ impl FolderOutput {
 
     /// The job's input is cut into so many inputs, for so many workers. From here on its progress is kept, if it has an identity.
     pub(crate) fn keep(&mut self, workers: u64, inputs: u64) -> Result<(), PlanError> {
+        if self.is_made_as_a_whole {
+            return Ok(());
+        }
         if let Some(known) = &self.left.begun
+            && !known.is_before_its_last_leg()
             && known.inputs != inputs
         {
             return Err(PlanError::InvalidArgument(format!(
@@ -40,17 +44,28 @@ impl FolderOutput {
         let Some(mut book) = self.book.take() else {
             return Ok(());
         };
-        if self.left.begun.is_none() {
-            let identity = self.identity.as_ref();
-            book.write(Entry::Begun(Begun {
-                format: FORMAT,
-                is_new: self.is_new,
-                identity: identity.map_or_else(Vec::new, |identity| identity.traits.clone()),
-                workers,
-                inputs,
-                runs: 0,
-                kept_by: self.kept_by()?,
-            }))?;
+        match &self.left.begun {
+            None => {
+                let identity = self.identity.as_ref();
+                book.write(Entry::Begun(Begun {
+                    format: FORMAT,
+                    is_new: self.is_new,
+                    identity: identity.map_or_else(Vec::new, |identity| identity.traits.clone()),
+                    workers,
+                    inputs,
+                    runs: 0,
+                    kept_by: self.kept_by()?,
+                    legs: 0,
+                }))?;
+            }
+            Some(begun) if begun.is_before_its_last_leg() => {
+                book.write(Entry::Begun(Begun {
+                    workers,
+                    inputs,
+                    ..begun.clone()
+                }))?;
+            }
+            Some(_) => {}
         }
         if self.keeps() {
             let folders = self.kept_folders();
@@ -79,7 +94,7 @@ impl FolderOutput {
         let identity = self.identity.as_ref();
         // What is noted becomes an output by itself, which would miss the rows of all others.
         let is_one = identity.is_some_and(|identity| identity.together.is_none());
-        is_one.then(|| self.job_folder())
+        (is_one && !self.is_made_as_a_whole).then(|| self.job_folder())
     }
 
     /// Whether what is done is kept for a later run.
@@ -158,7 +173,8 @@ impl FolderOutput {
         stages: usize,
         steps: Option<u32>,
     ) -> Option<OutputsLeft> {
-        if self.identity.is_none() || !(stages > 1 || self.left.is_by_output()) {
+        let is_kept = self.is_kept() && !self.is_made_as_a_whole;
+        if !is_kept || !(stages > 1 || self.left.is_by_output()) {
             return None;
         }
         let job = self.job_folder();
@@ -201,10 +217,13 @@ impl FolderOutput {
 
     fn has_progress(&self) -> bool {
         let mut parts = self.parts.iter();
-        self.done.count() > 0 || parts.any(|part| !part.is_end()) || self.has_journals()
+        self.done.count() > 0
+            || parts.any(|part| !part.is_end())
+            || self.has_journals()
+            || self.legs().are_there()
     }
 
-    fn has_journals(&self) -> bool {
+    pub(super) fn has_journals(&self) -> bool {
         let entries = fs::read_dir(self.job_folder());
         entries.is_ok_and(|entries| {
             entries
@@ -214,6 +233,9 @@ impl FolderOutput {
     }
 
     fn keep_done(&mut self, others: &[Self]) -> io::Result<()> {
+        if self.is_made_as_a_whole {
+            return self.sweep_own();
+        }
         for other in others.iter().filter(|other| other.is_kept()) {
             other.sync_made()?;
         }

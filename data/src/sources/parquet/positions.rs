@@ -16,6 +16,7 @@ use crate::ledger::Trait;
 use crate::plan::Expression;
 use crate::sources::splits::SplitCutter;
 use crate::sources::{Source, Split, SplitOptions, Wanted, identity_of_files};
+use crate::storage::FileFooter;
 use crate::wire::expression::ExpressionSpec;
 
 /// What a batch has where no size was asked for.
@@ -33,7 +34,7 @@ impl Source for ParquetTable {
     }
 
     fn files(&self) -> Vec<String> {
-        let path = |file: &crate::storage::FileFooter| file.file.path.clone();
+        let path = |file: &FileFooter| file.file.path.clone();
         self.files.iter().map(path).collect()
     }
 
@@ -61,33 +62,14 @@ impl Source for ParquetTable {
         let groups = self.files.iter().map(|file| file.row_groups.len() as u64);
         let target = options.target(Self::rows(self), self.bytes(), groups.sum());
         let mut cutter = SplitCutter::<Vec<FilePart>>::new(target, row_limit);
-        for (file_index, file) in self.files.iter().enumerate() {
-            for (index, group) in file.row_groups.iter().enumerate() {
-                cutter.run(group.rows, |parts, first_row, rows| {
-                    parts.push(FilePart {
-                        path: file.file.path.clone(),
-                        size_bytes: file.file.size_bytes,
-                        row_groups: count(file.row_groups.len()),
-                        row_group: count(index),
-                        row_group_rows: group.rows,
-                        first_row,
-                        rows,
-                        file_schema: self.schema_of(file_index),
-                        bytes: group.bytes / group.rows.max(1) * rows,
-                    });
+        for (file, footer) in self.files.iter().enumerate() {
+            for (group, info) in footer.row_groups.iter().enumerate() {
+                cutter.run(info.rows, |parts, first_row, rows| {
+                    parts.push(self.part(file, group, first_row, rows));
                 });
             }
         }
-        let split = |(parts, rows): (Vec<FilePart>, u64)| Split {
-            row_bytes: parts.iter().map(|part| part.bytes).sum::<u64>() / rows.max(1),
-            position: crate::sources::encode(&FilesPosition {
-                parts,
-                unread: Vec::new(),
-            }),
-            blocks: Vec::new(),
-            rows,
-        };
-        cutter.finish().into_iter().map(split).collect()
+        cutter.finish().into_iter().map(split_of).collect()
     }
 
     fn settings(&self, wanted: &Wanted<'_>) -> Result<Bytes, DataFusionError> {
@@ -113,6 +95,38 @@ impl Source for ParquetTable {
 }
 
 impl ParquetTable {
+    /// A split for each file that has rows.
+    pub(crate) fn split_by_file(&self) -> Vec<Split> {
+        let parts = |(file, footer): (usize, &FileFooter)| {
+            let groups = footer.row_groups.iter().enumerate();
+            let parts = groups.map(|(group, info)| self.part(file, group, 0, info.rows));
+            (parts.collect(), footer.rows())
+        };
+        let files = self.files.iter().enumerate().map(parts);
+        files.filter(|(_, rows)| *rows > 0).map(split_of).collect()
+    }
+
+    /// Rows of a row group of a file.
+    fn part(&self, file: usize, group: usize, first_row: u64, rows: u64) -> FilePart {
+        let FileFooter {
+            file: described,
+            row_groups,
+            ..
+        } = &self.files[file];
+        let info = &row_groups[group];
+        FilePart {
+            path: described.path.clone(),
+            size_bytes: described.size_bytes,
+            row_groups: count(row_groups.len()),
+            row_group: count(group),
+            row_group_rows: info.rows,
+            first_row,
+            rows,
+            file_schema: self.schema_of(file),
+            bytes: info.bytes / info.rows.max(1) * rows,
+        }
+    }
+
     /// Bytes of all row groups before compression.
     pub(super) fn bytes(&self) -> u64 {
         let groups = self.files.iter().flat_map(|file| file.row_groups.iter());
@@ -133,6 +147,18 @@ pub(super) fn predicate_of(wanted: &Wanted<'_>) -> Result<Option<ExpressionSpec>
     predicate.transpose()
 }
 
+fn split_of((parts, rows): (Vec<FilePart>, u64)) -> Split {
+    Split {
+        row_bytes: parts.iter().map(|part| part.bytes).sum::<u64>() / rows.max(1),
+        position: crate::sources::encode(&FilesPosition {
+            parts,
+            unread: Vec::new(),
+        }),
+        blocks: Vec::new(),
+        rows,
+    }
+}
+
 fn count(number: usize) -> u32 {
     u32::try_from(number).expect("a file has fewer than 2^32 row groups")
 }
@@ -142,7 +168,7 @@ pub(super) fn batch_rows(row_bytes: u64, wanted: Option<usize>) -> u64 {
     match wanted {
         Some(rows) => {
             let rows = rows.max(1) as u64;
-            rows * (MIN_READ_BYTES / (rows * row_bytes)).clamp(1, 1024)
+            rows.saturating_mul((MIN_READ_BYTES / rows.saturating_mul(row_bytes)).clamp(1, 1024))
         }
         None => (BATCH_BYTES / row_bytes).clamp(1, 1 << 20),
     }

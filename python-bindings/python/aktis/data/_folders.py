@@ -62,15 +62,28 @@ def prepared(
 
         warn(f"{function}({text!r}): {left}", UserWarning)
     if job is not None:
-        prefix, done, inputs = job
+        prefix, inputs, legs = job
         _LOGGER.warning(
-            "%s(%r) goes on with a job that was left unfinished: %s of %s parts of its input are done, and are not done again "
-            "(resume=False begins anew)", function, text, done, inputs,
+            "%s(%r) goes on with a job that was left unfinished: %s are done, and are not done again (resume=False begins anew)",
+            function, text, _done_in_words(inputs, legs),
         )  # fmt: skip
         return Prepared(folder, wanted, prefix)
     if mode is APPEND:
         warn_of_files(function, text, folder)
     return Prepared(folder, wanted, None)
+
+
+def _done_in_words(inputs: tuple[int, int], legs: tuple[int, int]) -> str:
+    """How far an unfinished job has come: by inputs, and by legs before its last one, if it has these.
+
+    >>> _done_in_words((3, 8), (0, 0)), _done_in_words((0, 0), (1, 2)), _done_in_words((3, 8), (2, 2))
+    ('3 of 8 parts of its input', '1 of 3 legs', '2 of 3 legs, and 3 of 8 parts of the input of the last one,')
+    """
+    parts = f"{inputs[0]} of {inputs[1]} parts of "
+    if not legs[1]:
+        return parts + "its input"
+    of_last = f", and {parts}the input of the last one," if inputs[1] else ""
+    return f"{legs[0]} of {legs[1] + 1} legs{of_last}"
 
 
 def for_letters(function: str, path: Any) -> str | None:

@@ -95,7 +95,14 @@ def settled(writes: list[Write]) -> list[Write]:
         if write.folder is not None:
             write.folder.begin(write.sink, uuid.uuid4().hex[:12] if traits is None else prefix)
             together = (place, [folder.path for folder in folders]) if traits is not None and len(writes) > 1 else None
-            write.sink.update({"identity": traits, "takes_up": takes_up is not None, "together": together})
+            write.sink.update(
+                {
+                    "identity": traits,
+                    "takes_up": takes_up is not None,
+                    "together": together,
+                    "keeps_all": _identities.keeps_all(),
+                }
+            )
     return writes
 
 

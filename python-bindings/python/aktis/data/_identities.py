@@ -23,6 +23,11 @@ class Written(NamedTuple):
     written_as: Any
 
 
+def keeps_all() -> bool:
+    """Whether what all functions make is kept where rows of different inputs meet, and not of those alone that are worth it anyway."""
+    return DataContext.get_current().checkpoint_config is not None
+
+
 def identity_of(outputs: Sequence[Written]) -> tuple[Traits | None, str]:
     """What the job is that has these outputs; or ``None``, and why it cannot be taken up."""
     if any(isinstance(output.plan, _native.Recorder) and output.plan._waits for output in outputs):
@@ -30,7 +35,9 @@ def identity_of(outputs: Sequence[Written]) -> tuple[Traits | None, str]:
     context = DataContext.get_current()
     keeps_order = bool(context.execution_options.preserve_order)
     native = [(output.plan, output.sink, None) for output in outputs]
-    traits, why = _native.jobs().identity(native, keeps_order=keeps_order, failures=_failing.job_wide(context))
+    traits, why = _native.jobs().identity(
+        native, keeps_order=keeps_order, keeps_all=keeps_all(), failures=_failing.job_wide(context)
+    )
     if why is not None:
         return None, why
     formats: Traits = []

@@ -63,6 +63,7 @@ class Output:
             "identity": None,
             "takes_up": False,
             "together": None,
+            "keeps_all": False,
         }
         if not isinstance(self._path, (str, os.PathLike)):
             raise TypeError(f"{self._function}() takes the path of a folder, not {type(self._path).__name__}")

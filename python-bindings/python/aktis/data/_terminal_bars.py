@@ -194,7 +194,8 @@ class TerminalBars:
             self.is_ascii = bool(self._lines[0].ascii)
 
     def show(self, texts: Sequence[str]) -> None:
-        """Replaces the lines."""
+        """Replaces the lines. Of a job that runs in legs, there may be more than before."""
+        self.open(len(texts))
         with tqdm.get_lock():
             for line, text in zip(self._lines, texts, strict=True):
                 line.text = text

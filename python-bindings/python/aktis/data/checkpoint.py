@@ -33,7 +33,8 @@ _KEYWORDS = Keywords(
 
 @dataclasses.dataclass(init=False)
 class CheckpointConfig:
-    """Asks for jobs that go on where they were left: those that cannot say so before they begin.
+    """Asks for jobs that go on where they were left: those that cannot say so before they begin. Where rows of different inputs meet, what all
+    functions make is kept, not that of classes, models and functions on GPUs alone (``docs/data/resume.md``).
 
     >>> import aktis.data
     >>> context = aktis.data.DataContext.get_current()

@@ -1,0 +1,398 @@
+//! A job in which rows of different inputs meet, cut into legs that are finished one after the other.
+//!
+//! ```text
+//!  Read->Model ─┐ exchange                  leg 0: Read->Model->Write(leg 0)
+//!               ├────────► Sort->Write      last:  Read ─► exchange ─► Sort->Write
+//!  ...
+//! ```
+//! What a leg makes are files, which are the source of those behind it ([`LegTable`] until they are there). A leg of functions is a job
+//! that goes on by the inputs of its source. One in which rows meet is done as a whole or not at all; so is the last one, if they
+//! meet in it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use datafusion_expr::TableSource;
+
+use super::edge::{Edge, EdgeKind};
+use super::job::{JobPlan, PlannedStep, SourcePlan, StagePlan};
+use super::operator::{Function, MapCall, Operator};
+use super::output::PlannedOutput;
+use crate::plan::ComputeKind;
+use crate::sources;
+
+/// What is kept of what functions make, where rows of different inputs meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeptFunctions {
+    /// That of classes, models, functions on GPUs and those whose calls overlap: most of their work costs more than a file of it.
+    #[default]
+    Expensive,
+    /// That of all functions; and where the order of rows is kept, stages wait for each other.
+    All,
+}
+
+/// A job whose output is the source of others.
+#[derive(Debug, Clone)]
+pub(crate) struct Leg {
+    /// Its last stage has no end yet, if it is not the last leg.
+    pub(crate) job: JobPlan,
+    /// The legs that it reads, by their numbers.
+    pub(crate) reads: BTreeSet<usize>,
+}
+
+/// A job as a chain of jobs.
+#[derive(Debug, Clone)]
+pub(crate) struct Legs {
+    /// Each after those that it reads.
+    pub(crate) before: Vec<Leg>,
+    /// The one that writes the output.
+    pub(crate) last: Leg,
+}
+
+/// Stands for the rows of a leg until its files are there.
+#[derive(Debug)]
+pub(crate) struct LegTable {
+    pub(crate) leg: usize,
+    /// Each of its files is an input as a whole: all rows of a partition, or of groups.
+    pub(crate) is_by_file: bool,
+}
+
+impl TableSource for LegTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::empty())
+    }
+}
+
+impl LegTable {
+    /// The one that a stage reads, if it reads one.
+    pub(crate) fn of(stage: &StagePlan) -> Option<&Self> {
+        let table = stage.source.as_ref()?.table.as_deref()?;
+        table.downcast_ref::<Self>()
+    }
+}
+
+/// Behind so many steps of a stage.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    stage: usize,
+    steps: usize,
+}
+
+impl Legs {
+    /// How the job is cut, for comparing.
+    pub(super) fn layout(&self) -> String {
+        let legs = self.before.iter().chain([&self.last]);
+        let names = legs.map(|leg| {
+            let names: Vec<String> = leg.job.stages.iter().map(StagePlan::name).collect();
+            names.join(" + ")
+        });
+        names.collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Leg {
+    fn of(job: JobPlan) -> Self {
+        let reads = job.stages.iter().filter_map(LegTable::of);
+        let reads = reads.map(|table| table.leg).collect();
+        Self { job, reads }
+    }
+}
+
+impl JobPlan {
+    /// The job in legs. Fails if it is none that is worth it; with a reason, if there is another one than that.
+    pub(crate) fn legs(
+        &self,
+        kept: KeptFunctions,
+        keeps_order: bool,
+    ) -> Result<Legs, Option<String>> {
+        let [_] = self.outputs.as_slice() else {
+            return Err(None);
+        };
+        let mut last = self.clone();
+        let mut before = Vec::new();
+        while let Some(cut) = last
+            .cut_before_meeting(kept, keeps_order)
+            .or_else(|| last.cut_behind_meeting(kept))
+        {
+            let (leg, rest) = last.cut_at(cut, before.len());
+            before.push(Leg::of(leg));
+            last = rest;
+        }
+        if before.is_empty() {
+            return Err(None);
+        }
+        self.fault_of_legs().map_or(Ok(()), |why| Err(Some(why)))?;
+        let last = Leg::of(last);
+        Ok(Legs { before, last })
+    }
+
+    /// What makes the rows of legs other ones than those of one run, or counts them over all of these.
+    fn fault_of_legs(&self) -> Option<String> {
+        if self.loses_rows() {
+            return Some(
+                "rows of different inputs meet in it, and functions may leave rows out (on_error), which are counted over all of the job"
+                    .to_owned(),
+            );
+        }
+        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        if steps.any(|step| matches!(step.operator, Operator::Expect(_))) {
+            return Some(
+                "rows of different inputs meet in it, and expect() counts those of the whole job"
+                    .to_owned(),
+            );
+        }
+        let mut sources = self.stages.iter().filter(|stage| stage.source.is_some());
+        let is_exact = sources.all(StagePlan::reads_what_it_says);
+        (!is_exact).then(|| super::identity::LIMITED.to_owned())
+    }
+
+    /// Behind functions whose rows go on to where they meet others.
+    fn cut_before_meeting(&self, kept: KeptFunctions, keeps_order: bool) -> Option<Cut> {
+        let is_streamed = self.streamed();
+        (0..self.stages.len()).find_map(|index| {
+            let stage = &self.stages[index];
+            if !is_streamed[index] {
+                return None;
+            }
+            let first = stage.steps.iter().position(is_relational);
+            let steps = first.unwrap_or(stage.steps.len());
+            let is_left = first.is_some() || self.is_left(index, kept, keeps_order);
+            // What a limit lets through is counted where all of it comes.
+            let may_be_cut = first.is_some() || stage.row_limit.is_none();
+            let is_worth_it = self.chain_to(index).any(|one| {
+                let all = &self.stages[one].steps;
+                let own = if one == index { &all[..steps] } else { all };
+                own.iter()
+                    .any(|step| is_kept(&self.stages[one], step, kept))
+            });
+            (is_left && may_be_cut && is_worth_it).then_some(Cut {
+                stage: index,
+                steps,
+            })
+        })
+    }
+
+    /// Before functions that get what has come of a meeting.
+    fn cut_behind_meeting(&self, kept: KeptFunctions) -> Option<Cut> {
+        let is_streamed = self.streamed();
+        let meets = (0..self.stages.len()).find(|&index| {
+            let stage = &self.stages[index];
+            let mut steps = stage.steps.iter();
+            !is_streamed[index] && steps.any(|step| is_kept(stage, step, kept))
+        });
+        let mut index = meets?;
+        let mut cut = self.first_map_of(index)?;
+        // Cheap functions on the way there are called again rather than that what they make is kept.
+        while cut.steps == 0 {
+            let Some(giver) = self.only_giver(index).filter(|&giver| !is_streamed[giver]) else {
+                break;
+            };
+            index = giver;
+            let all = self.stages[giver].steps.len();
+            cut = self.first_map_of(giver).unwrap_or(Cut {
+                stage: giver,
+                steps: all,
+            });
+        }
+        let members = self.before(cut.stage);
+        let leaves = |edge: &Edge| edge.from != cut.stage && !members.contains(&edge.to);
+        let is_closed = !self
+            .edges
+            .iter()
+            .any(|edge| members.contains(&edge.from) && leaves(edge));
+        (is_closed && self.stages[cut.stage].row_limit.is_none()).then_some(cut)
+    }
+
+    /// Before the first function of the stage, if no rows of several inputs meet behind it.
+    fn first_map_of(&self, stage: usize) -> Option<Cut> {
+        let all = &self.stages[stage].steps;
+        let steps = all.iter().position(|step| call_of(step).is_some())?;
+        Some(Cut { stage, steps })
+    }
+
+    /// The stage that all rows of this one come from, block by block.
+    fn only_giver(&self, stage: usize) -> Option<usize> {
+        let mut edges = self.edges_to(stage);
+        let (edge, None) = (edges.next()?, edges.next()) else {
+            return None;
+        };
+        let is_alone = self.edges_from(edge.from).count() == 1;
+        let is_whole = self.stages[edge.from].row_limit.is_none();
+        (edge.kind == EdgeKind::Forward && is_alone && is_whole).then_some(edge.from)
+    }
+
+    /// Of each stage, whether its rows are those of one source, and nothing but functions and such has happened to them.
+    fn streamed(&self) -> Vec<bool> {
+        let mut streamed = Vec::with_capacity(self.stages.len());
+        for (index, stage) in self.stages.iter().enumerate() {
+            let goes_on = |giver: usize| {
+                let giver_stage = &self.stages[giver];
+                streamed[giver] && !giver_stage.steps.iter().any(is_relational)
+            };
+            let is_source = stage.source.is_some() && stage.group.is_none();
+            streamed.push(is_source || self.only_giver(index).is_some_and(goes_on));
+        }
+        streamed
+    }
+
+    /// The stages that such rows come through, the last one first.
+    fn chain_to(&self, stage: usize) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(stage), |&one| self.only_giver(one))
+    }
+
+    /// Whether the rows of the stage go to where they meet others; or to a stage that is to wait for it.
+    fn is_left(&self, index: usize, kept: KeptFunctions, keeps_order: bool) -> bool {
+        let mut takers = self.edges_from(index);
+        let Some(first) = takers.next() else {
+            return false;
+        };
+        let is_only = self.only_giver(first.to) == Some(index) && takers.next().is_none();
+        let next = &self.stages[first.to];
+        let waits = kept == KeptFunctions::All && (keeps_order || next.is_ordered);
+        let has_functions = next.steps.iter().any(|step| call_of(step).is_some());
+        !is_only || (waits && has_functions)
+    }
+
+    /// The part up to there, without an end, and the rest, which reads the leg with this number.
+    fn cut_at(&self, cut: Cut, number: usize) -> (Self, Self) {
+        let members = self.before(cut.stage);
+        let place = |stage: usize, is_in: &dyn Fn(&usize) -> bool| (0..stage).filter(is_in).count();
+        let in_leg = |stage: usize| place(stage, &|one| members.contains(one));
+        let stays = |one: &usize| *one == cut.stage || !members.contains(one);
+        let (mut leg, mut rest) = (Vec::new(), Vec::new());
+        for (index, stage) in self.stages.iter().enumerate() {
+            if index == cut.stage {
+                let is_by_file = self.is_by_file(cut);
+                let source = source_of(number, is_by_file);
+                let (head, tail) = stage.clone().cut_at(cut.steps, source);
+                leg.push(head);
+                rest.push(tail);
+            } else if members.contains(&index) {
+                leg.push(stage.clone());
+            } else {
+                rest.push(stage.clone());
+            }
+        }
+        let (inner, outer): (Vec<Edge>, Vec<Edge>) = self
+            .edges
+            .iter()
+            .partition(|edge| members.contains(&edge.to));
+        let inner = inner.into_iter().map(|edge| Edge {
+            from: in_leg(edge.from),
+            to: in_leg(edge.to),
+            ..edge
+        });
+        let outer = outer.into_iter().map(|edge| Edge {
+            from: place(edge.from, &stays),
+            to: place(edge.to, &stays),
+            ..edge
+        });
+        let of_leg = PlannedOutput {
+            schema: None,
+            known_rows: None,
+        };
+        let leg = Self {
+            stages: leg,
+            edges: inner.collect(),
+            outputs: vec![of_leg],
+        };
+        let rest = Self {
+            stages: rest,
+            edges: outer.collect(),
+            outputs: self.outputs.clone(),
+        };
+        (leg, rest)
+    }
+
+    /// Whether what comes behind the cut must get the rows of a partition as one input.
+    fn is_by_file(&self, cut: Cut) -> bool {
+        let stage = &self.stages[cut.stage];
+        let rest = stage.steps[cut.steps..].iter().filter_map(call_of);
+        let has_groups = rest
+            .into_iter()
+            .any(|call| !call.batching.group_keys.is_empty());
+        let meets = self
+            .edges_to(cut.stage)
+            .any(|edge| edge.kind != EdgeKind::Forward);
+        meets && (has_groups || stage.keeps_partitions)
+    }
+}
+
+impl StagePlan {
+    /// Whether its source gives just the rows that the plan says, and the same ones in every run.
+    pub(super) fn reads_what_it_says(&self) -> bool {
+        self.source.as_ref().is_none_or(|plan| {
+            let source = plan.table.as_deref().and_then(sources::of_table);
+            let knows_rows = source.is_some_and(|source| source.rows().is_some());
+            plan.row_limit.is_none() || (plan.filters.is_empty() && knows_rows)
+        })
+    }
+
+    /// Its first steps, and a stage of the others, which reads what these give.
+    fn cut_at(mut self, steps: usize, source: SourcePlan) -> (Self, Self) {
+        let rest = self.steps.split_off(steps);
+        let mut tail = Self::new(Some(source));
+        tail.end = self.end.take();
+        tail.partitioner = self.partitioner.take();
+        tail.row_limit = self.row_limit.take();
+        tail.is_ordered = self.is_ordered;
+        if let Some(call) = rest.iter().find_map(call_of) {
+            // Whole groups are put together of whatever is read at once.
+            let rows = call
+                .batch_rows
+                .filter(|_| call.batching.group_keys.is_empty());
+            tail.batch_rows = rows.and_then(|rows| usize::try_from(rows).ok());
+            tail.compute = self.compute.clone();
+            tail.has_map = true;
+            tail.is_native = self.is_native;
+            tail.overlaps = self.overlaps;
+            tail.window_rows = self.window_rows;
+        }
+        tail.steps = rest;
+        if self.has_map && !self.steps.iter().any(|step| call_of(step).is_some()) {
+            let plain = Self::new(None);
+            self.compute = plain.compute;
+            self.has_map = false;
+            self.is_native = plain.is_native;
+            self.overlaps = false;
+            self.batch_rows = None;
+            self.window_rows = 0;
+        }
+        (self, tail)
+    }
+}
+
+fn source_of(leg: usize, is_by_file: bool) -> SourcePlan {
+    SourcePlan {
+        table: Some(Arc::new(LegTable { leg, is_by_file })),
+        columns: Vec::new(),
+        filters: Vec::new(),
+        row_limit: None,
+        parts: None,
+        is_by_file,
+    }
+}
+
+fn call_of(step: &PlannedStep) -> Option<&MapCall> {
+    match &step.operator {
+        Operator::Map(call) => Some(call),
+        _ => None,
+    }
+}
+
+fn is_relational(step: &PlannedStep) -> bool {
+    matches!(step.operator, Operator::Relational(_))
+}
+
+/// Whether what the step makes is worth a file.
+fn is_kept(stage: &StagePlan, step: &PlannedStep, kept: KeptFunctions) -> bool {
+    let Some(call) = call_of(step) else {
+        return false;
+    };
+    let is_expensive = stage.compute.kind == ComputeKind::Actors
+        || stage.compute.resources.wants_gpu()
+        || stage.overlaps
+        || matches!(call.function, Function::Model(_));
+    kept == KeptFunctions::All || is_expensive
+}
