@@ -28,6 +28,7 @@ use super::environment::Environment;
 use super::feed::nullable;
 use crate::error::quoted;
 use crate::graph::{Aggregate, AggregateCall, AggregateFunction, AggregatePhase, Fragment};
+use crate::operators::comparable::comparable_key;
 
 /// Groups rows, or their states, of these columns.
 pub(super) fn begin(
@@ -96,7 +97,7 @@ pub(crate) fn over(
     let keys: Result<Vec<_>> = aggregate
         .keys
         .iter()
-        .map(|name| Ok((column(name, schema)?, name.clone())))
+        .map(|name| Ok((key(name, schema)?, name.clone())))
         .collect();
     let keys = PhysicalGroupBy::new_single(keys?);
     let plan = match aggregate.phase {
@@ -196,7 +197,14 @@ fn with_share(call: &AggregateCall, value: Arc<dyn PhysicalExpr>) -> Vec<Arc<dyn
 }
 
 /// The column, or a failure that names those there are.
-pub(crate) fn column(name: &str, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+/// A column that tells rows apart, or says their order.
+pub(crate) fn key(name: &str, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+    let column = column(name, schema)?;
+    let kind = column.data_type(schema)?;
+    Ok(comparable_key(column, &kind))
+}
+
+pub(super) fn column(name: &str, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
     match schema.index_of(name) {
         Ok(place) => Ok(Arc::new(Column::new(name, place))),
         Err(_) => {

@@ -5,7 +5,7 @@
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::{AsArray, RecordBatch, UInt64Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::compute::{SortOptions, concat_batches, take, take_record_batch};
 use arrow::datatypes::{FieldRef, Schema, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
@@ -16,6 +16,7 @@ use super::sampled::{STEP, with_weights, wrong};
 use crate::block::value_bytes;
 use crate::columns;
 use crate::graph::{Bounds, RangeKey};
+use crate::operators::comparable::comparable;
 use crate::operators::partition::WINDOW_BLOCKS;
 use crate::operators::stream::BatchStream;
 
@@ -168,7 +169,8 @@ fn ordered(
     if !RowConverter::supports_fields(&fields) {
         return Ok(None);
     }
-    let rows = RowConverter::new(fields)?.convert_columns(own.columns())?;
+    let compared: Vec<ArrayRef> = own.columns().iter().map(comparable).collect();
+    let rows = RowConverter::new(fields)?.convert_columns(&compared)?;
     let mut order: Vec<u64> = (0u64..).take(own.num_rows()).collect();
     let row = |place: u64| rows.row(usize::try_from(place).expect("is a place"));
     order.sort_by_key(|&place| row(place));

@@ -16,7 +16,7 @@ use datafusion_physical_plan::empty::EmptyExec;
 use datafusion_physical_plan::sorts::sort::SortExec;
 use tokio::runtime::Builder;
 
-use super::aggregate::{column, final_mode};
+use super::aggregate::{column, final_mode, key};
 use super::drive::{Run, Slot, leaf};
 use super::environment::Environment;
 use super::feed::{FragmentFeed, nullable};
@@ -102,8 +102,8 @@ pub(crate) fn over(fold: &Fold, rows: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn 
 
 /// What rows are grouped by.
 fn grouping(fold: &Fold, schema: &SchemaRef) -> Result<PhysicalGroupBy> {
-    let key = |name: &String| Ok((column(name, schema)?, name.clone()));
-    let keys: Result<Vec<_>> = fold.keys.iter().map(key).collect();
+    let named = |name: &String| Ok((key(name, schema)?, name.clone()));
+    let keys: Result<Vec<_>> = fold.keys.iter().map(named).collect();
     if fold.sets.is_empty() {
         return Ok(PhysicalGroupBy::new_single(keys?));
     }

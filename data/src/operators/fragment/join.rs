@@ -29,6 +29,7 @@ use super::feed::{FragmentFeed, nullable};
 use super::keys::{key_type, keys_like, place_of};
 use crate::error::quoted;
 use crate::graph::{Join, JoinKind, JoinNaming};
+use crate::operators::comparable::comparable_key;
 
 const STEP: &str = "Join";
 
@@ -359,10 +360,14 @@ impl Layout {
     }
 
     fn pair(&self, (one, other): (usize, usize)) -> (Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>) {
-        let column = |schema: &SchemaRef, index| -> Arc<dyn PhysicalExpr> {
-            Arc::new(Column::new(schema.field(index).name(), index))
+        let key = |schema: &SchemaRef, index| {
+            let field = schema.field(index);
+            comparable_key(
+                Arc::new(Column::new(field.name(), index)),
+                field.data_type(),
+            )
         };
-        (column(&self.left, one), column(&self.right, other))
+        (key(&self.left, one), key(&self.right, other))
     }
 
     /// What must be true besides, over just the columns that it names.

@@ -35,7 +35,7 @@ mod window;
 mod window_tests;
 mod zip;
 
-pub(crate) use aggregate::{column, output_of, over as aggregated};
+pub(crate) use aggregate::{key, output_of, over as aggregated};
 pub(crate) use bounds::sort_fields;
 pub(crate) use environment::{Environment, SpillPlace};
 pub(crate) use feed::{KnownRows, cut, nullable};

@@ -11,7 +11,7 @@ use datafusion_physical_expr::{LexOrdering, PhysicalSortExpr};
 use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::sorts::sort::SortExec;
 
-use super::aggregate::column;
+use super::aggregate::key;
 use super::drive::{Run, leaf};
 use super::environment::Environment;
 use crate::graph::{Fragment, RangeKey, Sort};
@@ -67,12 +67,12 @@ pub(crate) fn order_of(keys: &[RangeKey], schema: &SchemaRef) -> Result<LexOrder
     Ok(order)
 }
 
-pub(super) fn sort_by(key: &RangeKey, schema: &SchemaRef) -> Result<PhysicalSortExpr> {
+pub(super) fn sort_by(by: &RangeKey, schema: &SchemaRef) -> Result<PhysicalSortExpr> {
     let options = SortOptions {
-        descending: key.is_descending,
-        nulls_first: key.has_nulls_first,
+        descending: by.is_descending,
+        nulls_first: by.has_nulls_first,
     };
-    Ok(PhysicalSortExpr::new(column(&key.column, schema)?, options))
+    Ok(PhysicalSortExpr::new(key(&by.column, schema)?, options))
 }
 
 /// Sorts by a number that belongs to the seed, the partition and the place of a row: the same every time.

@@ -7,7 +7,7 @@ use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::{concat, concat_batches, partition};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion_common::Result;
@@ -20,6 +20,7 @@ use datafusion_physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use futures::StreamExt;
 
 use crate::block::data_bytes;
+use crate::operators::comparable::comparable;
 use crate::operators::node::{Beginning, StepNode};
 
 /// Rows of a group lie there as they came, and put together.
@@ -128,7 +129,14 @@ impl Groups {
     }
 
     fn keys_of(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        Ok(batch.project(&self.work.keys)?)
+        let keys = batch.project(&self.work.keys)?;
+        let values = keys.columns().iter().map(comparable).collect();
+        let rows = RecordBatchOptions::new().with_row_count(Some(keys.num_rows()));
+        Ok(RecordBatch::try_new_with_options(
+            keys.schema(),
+            values,
+            &rows,
+        )?)
     }
 
     /// Whether the rows belong to another group than those that are held.

@@ -18,7 +18,7 @@ use datafusion_physical_plan::sorts::sort_preserving_merge::SortPreservingMergeE
 use datafusion_physical_plan::windows::{BoundedWindowAggExec, WindowExpr, create_window_expr};
 use datafusion_physical_plan::{ExecutionPlan, ExecutionPlanProperties, InputOrderMode};
 
-use super::aggregate::column;
+use super::aggregate::{column, key};
 use super::drive::{Run, leaf};
 use super::environment::Environment;
 use super::feed::{FragmentFeed, nullable};
@@ -59,7 +59,7 @@ pub(crate) fn over(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = rows.schema();
     let rows = in_order(window, rows)?;
-    let partition = window.partition.iter().map(|name| column(name, &schema));
+    let partition = window.partition.iter().map(|name| key(name, &schema));
     let partition: Vec<Arc<dyn PhysicalExpr>> = partition.collect::<Result<_>>()?;
     let calls = window.calls.iter();
     let calls = calls.map(|call| bound(call, &partition, &schema));

@@ -34,8 +34,7 @@ use crate::graph::{
 use crate::operators::expect::Judge;
 use crate::operators::failing::FailingInput;
 use crate::operators::fragment::{
-    Environment, How, Layout, aggregated, column, folded, folded_columns, nullable, order_of,
-    windowed,
+    Environment, How, Layout, aggregated, folded, folded_columns, key, nullable, order_of, windowed,
 };
 use crate::operators::node::{Beginning, StepNode};
 use crate::operators::relational::bind_step;
@@ -220,7 +219,7 @@ impl GroupPlanner<'_> {
         keys: &[String],
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = rows.schema();
-        let keys = keys.iter().map(|key| column(key, &schema));
+        let keys = keys.iter().map(|name| key(name, &schema));
         self.by_hash(rows, keys.collect::<Result<_>>()?)
     }
 

@@ -1,11 +1,10 @@
 //! Where groups end in rows that are sorted by their keys, so that a batch can have whole groups and no more than needed of a partition.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::{concat, partition};
-use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
+
+use crate::operators::comparable::comparable;
 
 /// Looks at rows as they come.
 pub(super) struct GroupEnds {
@@ -86,37 +85,4 @@ fn last_group(columns: &[ArrayRef]) -> Result<usize, ArrowError> {
     }
     let ranges = partition(columns)?.ranges();
     Ok(ranges.last().map_or(0, |range| range.start))
-}
-
-/// The same values, with one zero and one that is no number: functions get rows of either as one group.
-fn comparable(keys: &ArrayRef) -> ArrayRef {
-    match keys.data_type() {
-        DataType::Float32 => {
-            let one = |value: f32| {
-                if value.is_nan() {
-                    f32::NAN
-                } else {
-                    value + 0.0
-                }
-            };
-            Arc::new(
-                keys.as_primitive::<Float32Type>()
-                    .unary::<_, Float32Type>(one),
-            )
-        }
-        DataType::Float64 => {
-            let one = |value: f64| {
-                if value.is_nan() {
-                    f64::NAN
-                } else {
-                    value + 0.0
-                }
-            };
-            Arc::new(
-                keys.as_primitive::<Float64Type>()
-                    .unary::<_, Float64Type>(one),
-            )
-        }
-        _ => Arc::clone(keys),
-    }
 }

@@ -1,12 +1,10 @@
 //! Which partition each row of a batch goes to.
 
-use std::sync::Arc;
-
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::row::{OwnedRow, Row, RowConverter};
 use datafusion_common::hash_utils::{RandomState, create_hashes};
@@ -14,6 +12,7 @@ use datafusion_common::hash_utils::{RandomState, create_hashes};
 use super::failed;
 use crate::columns::{Misfit, conform, unify};
 use crate::graph::{PartitionBy, Partitioner, RangeKey};
+use crate::operators::comparable::comparable;
 use crate::operators::fragment::{nullable, sort_fields};
 use crate::operators::relational::index_of;
 
@@ -99,7 +98,7 @@ impl Assigner {
             None => Ranges::new(keys, own.schema(), &self.bounds)?,
         };
         let own = conform(&own, &ranges.schema).map_err(|misfit| no_order(&misfit))?;
-        let rows = ranges.converter.convert_columns(own.columns());
+        let rows = ranges.converter.convert_columns(&compared(&own));
         let rows = rows.map_err(|error| failed("compare keys", &error))?;
         let most = self.partitions as usize - 1;
         let place = |(number, row): (u64, Row<'_>)| {
@@ -128,7 +127,7 @@ impl Ranges {
         let mut bounds = Vec::new();
         for batch in batches {
             let batch = conform(batch, &schema).map_err(|misfit| no_order(&misfit))?;
-            let rows = converter.convert_columns(batch.columns());
+            let rows = converter.convert_columns(&compared(&batch));
             bounds.extend(rows.map_err(cannot)?.iter().map(|row| row.owned()));
         }
         bounds.sort_unstable();
@@ -168,6 +167,11 @@ fn key_columns(keys: &[RangeKey], batch: &RecordBatch) -> Result<RecordBatch, Ta
     batch
         .project(&places)
         .map_err(|error| failed("compare keys", &error))
+}
+
+/// The keys as they are told apart.
+fn compared(keys: &RecordBatch) -> Vec<ArrayRef> {
+    keys.columns().iter().map(comparable).collect()
 }
 
 fn no_order(misfit: &Misfit) -> TaskFailure {
@@ -213,20 +217,7 @@ fn plain(column: &ArrayRef) -> Result<ArrayRef, TaskFailure> {
     };
     let cannot = |error: ArrowError| failed("hash keys", &error);
     let column = cast(column, &wanted).map_err(cannot)?;
-    if wanted != DataType::Float64 {
-        return Ok(column);
-    }
-    let floats = column.as_any().downcast_ref::<Float64Array>();
-    let floats = floats.expect("was cast just now");
-    // One zero, one of the values that are no number.
-    let one = |value: f64| {
-        if value.is_nan() {
-            f64::NAN
-        } else {
-            value + 0.0
-        }
-    };
-    Ok(Arc::new(floats.unary::<_, Float64Type>(one)))
+    Ok(comparable(&column))
 }
 
 /// The number as one below `partitions`.
