@@ -35,6 +35,7 @@ mod window;
 mod window_tests;
 mod zip;
 
+use aggregate::column;
 pub(crate) use aggregate::{key, output_of, over as aggregated};
 pub(crate) use bounds::sort_fields;
 pub(crate) use environment::{Environment, SpillPlace};
