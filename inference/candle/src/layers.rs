@@ -29,9 +29,11 @@ impl Linear {
         inputs: usize,
         outputs: usize,
     ) -> Result<Self> {
+        // Of a layer of another size, the weights say more than the bias.
+        let weight = weights.matrix(&format!("{name}.weight"), inputs, outputs)?;
         let bias = weights.get(&format!("{name}.bias"), &[outputs])?;
         Ok(Self {
-            weight: weights.matrix(&format!("{name}.weight"), inputs, outputs)?,
+            weight,
             bias: bias.to_vec1()?.into(),
         })
     }
