@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use aktis_data::block::alone;
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StructArray, make_array};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, IntervalUnit, Schema, SchemaRef};
 use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi_and_data_type, to_ffi};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -31,8 +31,8 @@ pub(crate) fn batch_to_py<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let pyarrow = py.import("pyarrow")?;
     let schema = schema_to_py(py, &Schema::new(batch.schema().fields().clone()))?;
-    if batch.num_columns() == 0 {
-        return rows_without_columns(&pyarrow, batch.num_rows());
+    if batch.num_columns() == 0 || has_unknown_column(&batch.schema()) {
+        return as_one_to_py(&pyarrow, batch);
     }
     let (class, types) = (pyarrow.getattr("Array")?, schema.getattr("types")?);
     let columns: PyResult<Vec<_>> = batch
@@ -50,13 +50,24 @@ pub(crate) fn batch_to_py<'py>(
     batches.call_method1("from_arrays", (columns?, py.None(), schema))
 }
 
-/// pyarrow's own constructor takes the number of rows from the columns.
-fn rows_without_columns<'py>(
+/// pyarrow has no class for such a column, so that it cannot stand by itself; it can be in a batch that nobody looks into.
+fn has_unknown_column(schema: &Schema) -> bool {
+    let units = [IntervalUnit::YearMonth, IntervalUnit::DayTime];
+    let unknown = units.map(DataType::Interval);
+    schema
+        .fields()
+        .iter()
+        .any(|field| unknown.contains(field.data_type()))
+}
+
+/// The batch as one structure: where pyarrow could not take its columns, or the number of its rows from them.
+fn as_one_to_py<'py>(
     pyarrow: &Bound<'py, PyModule>,
-    rows: usize,
+    batch: &RecordBatch,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let rows = StructArray::new_empty_fields(rows, None).to_data();
+    let rows = StructArray::from(batch.clone()).to_data();
     let (array, schema) = to_ffi(&rows).map_err(|error| failed(&error))?;
+    // As above.
     let addresses = (
         std::ptr::from_ref(&array) as usize,
         std::ptr::from_ref(&schema) as usize,
@@ -66,10 +77,33 @@ fn rows_without_columns<'py>(
         .call_method1("_import_from_c", addresses)
 }
 
+/// The columns of a batch that goes as one structure.
+fn columns_as_one(batch: &Bound<'_, PyAny>, schema: &Schema) -> PyResult<Vec<ArrayRef>> {
+    let mut array = FFI_ArrowArray::empty();
+    batch.call_method1("_export_to_c", (std::ptr::from_mut(&mut array) as usize,))?;
+    let data_type = DataType::Struct(schema.fields().clone());
+    // SAFETY: pyarrow has just filled the struct with a batch of this schema, as the interface demands; it is moved from only here.
+    let data = unsafe { from_ffi_and_data_type(array, data_type) };
+    let rows = StructArray::from(data.map_err(|error| failed(&error))?);
+    Ok(rows.into_parts().1)
+}
+
 /// A record batch that shares the memory of a `pyarrow.RecordBatch`, column by column, for the same reason.
 pub(crate) fn batch_from_py(batch: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
     let schema = schema_from_py(&batch.getattr("schema")?)?;
-    let columns: PyResult<Vec<ArrayRef>> = schema
+    let columns = if has_unknown_column(&schema) {
+        columns_as_one(batch, &schema)?
+    } else {
+        columns_one_by_one(batch, &schema)?
+    };
+    let rows = batch.getattr("num_rows")?.extract()?;
+    let schema = Arc::new(Schema::new(schema.fields().clone()));
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema, columns, &options).map_err(|error| failed(&error))
+}
+
+fn columns_one_by_one(batch: &Bound<'_, PyAny>, schema: &Schema) -> PyResult<Vec<ArrayRef>> {
+    let columns = schema
         .fields()
         .iter()
         .zip(batch.getattr("columns")?.try_iter()?)
@@ -81,12 +115,8 @@ pub(crate) fn batch_from_py(batch: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
             // only here.
             let data = unsafe { from_ffi_and_data_type(array, field.data_type().clone()) };
             Ok(make_array(data.map_err(|error| failed(&error))?))
-        })
-        .collect();
-    let rows = batch.getattr("num_rows")?.extract()?;
-    let schema = Arc::new(Schema::new(schema.fields().clone()));
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(schema, columns?, &options).map_err(|error| failed(&error))
+        });
+    columns.collect()
 }
 
 /// What a function has returned, which waits in the worker until a block is full: a piece of a large table is copied, so that the table goes.

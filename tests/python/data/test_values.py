@@ -150,6 +150,9 @@ def test_intervals_that_pyarrow_cannot_hold_are_named_with_the_cast():
         ValueError, match="'span' is a day_time_interval, whose values pyarrow cannot hold: with_column"
     ):
         ds.take_all()
+    # A function that does not look at them hands them on.
+    passed = ds.map_batches(lambda batch: batch, batch_format="pyarrow")
+    assert passed.count() == 1
     cast = ds.with_column("span", aktis.data.expressions.col("span").cast(pyarrow.month_day_nano_interval()))
     assert cast.take_all() == [{"id": 0, "span": pyarrow.MonthDayNano([0, 1, 0])}]
 
