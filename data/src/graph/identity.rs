@@ -94,11 +94,8 @@ impl JobPlan {
         if let Err(fault) = self.fault_of_stages(keeps_order) {
             return Some(fault);
         }
-        if !self.stages[0]
-            .source
-            .as_ref()
-            .is_some_and(|plan| plan.table.is_some())
-        {
+        let source = self.stages[0].source.as_ref();
+        if source.is_none_or(|plan| plan.table.is_none()) {
             return Some("it reads nothing".to_owned());
         }
         // Rows that a limit lets through are counted; those of a source must be the same ones in every run.
