@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+from typing import Any
 
 import aktis.data
 import aktis.models
@@ -269,7 +270,8 @@ FIXTURE = pathlib.Path(__file__).parents[3] / "inference" / "tests" / "fixtures"
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_minilm_in_int8_is_near_the_reference_in_batches(tmp_path, backend):
     told = json.loads(FIXTURE.read_text())["rows"]
-    folder, options = REAL, {"dtype": "int8"}
+    folder = REAL
+    options: dict[str, Any] = {"dtype": "int8"}
     if backend == "onnx":
         folder, options = tmp_path / "model", {"onnx_file": "onnx/model_int8.onnx"}
         shutil.copytree(REAL, folder, ignore=shutil.ignore_patterns("model.onnx"))
