@@ -150,7 +150,7 @@ def test_query_is_parted_by_a_column_and_every_row_comes_once(database):
     words = "SELECT * FROM words WHERE id >= ?"
     for column, parts in (("id", 4), ("share", 7), ("id", None)):
         hints = {} if parts is None else {"override_num_blocks": parts}
-        ds = aktis.data.read_sql(words, database, sql_params=(0,), partition_column=column, **hints)
+        ds = aktis.data.read_sql(words, database, sql_params=(0,), partition_column=column, **hints)  # pyright: ignore[reportArgumentType]
         assert [*sorted(row["id"] for row in ds.take_all())] == [*range(10_000), 20_000], column
         assert parts is None or ds.num_blocks() == parts
     none = aktis.data.read_sql(

@@ -151,7 +151,7 @@ def test_what_would_be_computed_otherwise_is_refused_by_name(tmp_path):
             ),
         ]
     ):
-        model = aktis.models.TextEmbedder(changed(tmp_path / str(at), name, **settings))
+        model = aktis.models.TextEmbedder(changed(tmp_path / str(at), name, **settings))  # pyright: ignore[reportArgumentType]
         with pytest.raises(Exception, match=said):
             ds.map_batches(model).take_all()
     modules = changed(tmp_path / "modules", "gemma3")

@@ -118,7 +118,7 @@ class TestParquet:
             aktis.data.read_parquet(str(tmp_path), merge_schema=False).take_all()
         assert aktis.data.read_parquet(str(tmp_path)).columns() == ["id", "odd"]
         with pytest.raises(TypeError, match="merge_schema must be"):
-            aktis.data.read_parquet(str(tmp_path), merge_schema="yes")
+            aktis.data.read_parquet(str(tmp_path), merge_schema="yes")  # pyright: ignore[reportArgumentType]
 
     def test_long_columns_come_in_pieces_and_whole(self, store):
         big = bytes(range(256)) * 50_000

@@ -204,7 +204,7 @@ def from_arrow(
         if isinstance(table, pyarrow.RecordBatch):
             batches.append(table)
         elif isinstance(table, pyarrow.Table):
-            batches.extend(table.to_batches() or [_batches._one_batch(table)])
+            batches.extend(table.to_batches() or [_batches._one_batch(table)])  # pyright: ignore[reportAttributeAccessIssue]
         elif _batches.is_frame(table):
             whole = _batches.table_of(table)
             batches.extend(whole.to_batches() or [_batches._one_batch(whole)])
