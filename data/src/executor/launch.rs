@@ -59,24 +59,28 @@ pub(super) struct Launched {
 impl Launched {
     /// Starts the loop's thread.
     pub(super) fn start(self) -> Result<Execution, ExecuteError> {
+        let running = self.running();
         let Self {
             execution,
-            messages,
             outbox,
             reader,
-            outputs,
             held,
+            ..
         } = self;
-        let running = RunningLoop {
-            messages,
-            stats: Arc::clone(&execution.stats),
-            letters: Arc::clone(&execution.letters),
-            outputs,
-            before: Vec::new(),
-            is_cancelled: false,
-        };
         start_thread(move || run(execution))?;
         Ok(Execution::new(running, outbox, reader, held))
+    }
+
+    /// What its handle knows of the loop.
+    pub(super) fn running(&self) -> RunningLoop {
+        RunningLoop {
+            messages: self.messages.clone(),
+            stats: Arc::clone(&self.execution.stats),
+            letters: Arc::clone(&self.execution.letters),
+            outputs: self.outputs.clone(),
+            before: Vec::new(),
+            is_cancelled: false,
+        }
     }
 }
 

@@ -43,33 +43,10 @@ pub(super) fn start(
     }
     let mut chain = JobInLegs::begin(legs, output, pool, options).map_err(ExecuteError::Plan)?;
     let first = chain.next()?;
-    let Launched {
-        execution,
-        messages,
-        outbox,
-        reader,
-        outputs,
-        held,
-    } = first;
-    let running = RunningLoop {
-        messages,
-        stats: Arc::clone(&execution.stats),
-        letters: Arc::clone(&execution.letters),
-        outputs,
-        before: Vec::new(),
-        is_cancelled: false,
-    };
     let (delivered, of_job) = channel();
-    let job = Execution::new(running, of_job, Arc::clone(&reader), Arc::clone(&held));
+    let (reader, held) = (Arc::clone(&first.reader), Arc::clone(&first.held));
+    let job = Execution::new(first.running(), of_job, reader, held);
     let running = Arc::clone(&job.running);
-    let first = Launched {
-        execution,
-        messages: running.lock().messages.clone(),
-        outbox,
-        reader,
-        outputs: Vec::new(),
-        held,
-    };
     launch::start_thread(move || {
         let run = || {
             chain.run(first, &running, &delivered);

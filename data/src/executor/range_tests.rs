@@ -5,11 +5,10 @@ use arrow::datatypes::Int64Type;
 
 use super::pool::InProcessPool;
 use super::{Execution, ExecutionOptions};
-use crate::graph::RangeKey;
 use crate::plan::Dataset;
 use crate::sinks::Sink;
 use crate::stats::ExecutionStats;
-use crate::testing::{ids, test_map};
+use crate::testing::{ids, sorted_downwards, test_map};
 
 const ROWS: u64 = 200_000;
 
@@ -36,15 +35,6 @@ fn names(stats: &ExecutionStats) -> Vec<&str> {
     stats.stages.iter().map(|one| one.name.as_str()).collect()
 }
 
-fn sorted(dataset: &Dataset) -> Dataset {
-    let key = RangeKey {
-        column: "id".to_owned(),
-        is_descending: true,
-        has_nulls_first: false,
-    };
-    dataset.sort(vec![key]).expect("plans")
-}
-
 fn sql(query: &str) -> Dataset {
     let numbers = Dataset::range(ROWS).expect("plans");
     Dataset::sql(query, &[("t".to_owned(), numbers)]).expect("plans")
@@ -57,7 +47,9 @@ fn downwards() -> Vec<i64> {
 #[test]
 fn rows_of_several_nodes_come_in_one_order() {
     let numbers = Dataset::range(ROWS).expect("plans");
-    let (rows, stats) = run(&sorted(&numbers.map(test_map("same")).expect("plans")));
+    let (rows, stats) = run(&sorted_downwards(
+        &numbers.map(test_map("same")).expect("plans"),
+    ));
     assert_eq!(rows, downwards());
     assert_eq!(
         names(&stats),
@@ -75,7 +67,7 @@ fn rows_of_several_nodes_come_in_one_order() {
 #[test]
 fn one_node_has_one_memory_and_one_sort() {
     let mapped = Dataset::range(ROWS).expect("plans");
-    let mapped = sorted(&mapped.map(test_map("same")).expect("plans"));
+    let mapped = sorted_downwards(&mapped.map(test_map("same")).expect("plans"));
     let (batches, stats) = run_on(InProcessPool::of_cpus(2), &mapped);
     assert_eq!(ids(&batches), downwards());
     assert_eq!(names(&stats), ["Read->same", "Sort"]);
@@ -114,7 +106,7 @@ fn first_rows_and_skipped_rows_are_those_of_the_whole_order() {
 fn rows_behind_the_order_are_counted_and_put_side_by_side_in_it() {
     let numbers = Dataset::range(ROWS).expect("plans");
     let renamed = numbers.rename(&[("id".to_owned(), "other".to_owned())]);
-    let sides = sorted(&numbers).zip(&[&renamed.expect("plans")]);
+    let sides = sorted_downwards(&numbers).zip(&[&renamed.expect("plans")]);
     let pool = InProcessPool::of_nodes(2, 2);
     let (batches, _) = run_on(pool, &sides.expect("plans"));
     let mut rows = 0;

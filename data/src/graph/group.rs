@@ -327,10 +327,10 @@ fn is_without_order(operator: &Operator) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{RangeKey, plan_job};
+    use crate::graph::plan_job;
     use crate::plan::{Dataset, RepartitionBy};
     use crate::sinks::Sink;
-    use crate::testing::test_map;
+    use crate::testing::{sorted_downwards, test_map};
 
     const ROOM: GroupRoom = GroupRoom {
         memory_bytes: 1 << 20,
@@ -348,21 +348,14 @@ mod tests {
         Dataset::range(100).expect("plans")
     }
 
-    fn sorted(dataset: &Dataset) -> Dataset {
-        let key = RangeKey {
-            column: "id".to_owned(),
-            is_descending: true,
-            has_nulls_first: false,
-        };
-        dataset.sort(vec![key]).expect("plans")
-    }
-
     #[test]
     fn stages_whose_rows_meet_are_one() {
-        assert_eq!(names(&sorted(&numbers()), ROOM), ["Read + Sort"]);
-        let mapped = sorted(&numbers()).map(test_map("same")).expect("plans");
+        assert_eq!(names(&sorted_downwards(&numbers()), ROOM), ["Read + Sort"]);
+        let mapped = sorted_downwards(&numbers())
+            .map(test_map("same"))
+            .expect("plans");
         assert_eq!(names(&mapped, ROOM), ["Read + Sort", "same"]);
-        let again = sorted(&mapped);
+        let again = sorted_downwards(&mapped);
         assert_eq!(names(&again, ROOM), ["Read + Sort", "same", "Sort"]);
     }
 
@@ -372,9 +365,12 @@ mod tests {
         let mapped = numbers.map(test_map("same")).expect("plans");
         // A function may be in it, or the order of rows, or chance; or they are too many.
         for (dataset, stages) in [
-            (sorted(&mapped), 2),
+            (sorted_downwards(&mapped), 2),
             (numbers.limit(5).expect("plans"), 1),
-            (sorted(&numbers.sample(0.5, Some(1)).expect("plans")), 2),
+            (
+                sorted_downwards(&numbers.sample(0.5, Some(1)).expect("plans")),
+                2,
+            ),
             (numbers.shuffle(Some(1)).expect("plans"), 2),
             (
                 numbers.repartition(3, RepartitionBy::Place).expect("plans"),
@@ -390,6 +386,9 @@ mod tests {
             memory_bytes: 0,
             ..ROOM
         };
-        assert_eq!(names(&sorted(&numbers), nothing), ["Read", "Sort"]);
+        assert_eq!(
+            names(&sorted_downwards(&numbers), nothing),
+            ["Read", "Sort"]
+        );
     }
 }

@@ -158,7 +158,7 @@ mod tests {
     use crate::graph::plan_job;
     use crate::plan::Dataset;
     use crate::sinks::Sink;
-    use crate::testing::test_map;
+    use crate::testing::{sorted_downwards, test_map};
 
     const ROOM: SortRoom = SortRoom {
         workers: 4,
@@ -176,19 +176,12 @@ mod tests {
         job.stages.iter().map(StagePlan::name).collect()
     }
 
-    fn sorted(dataset: &Dataset) -> Dataset {
-        let key = RangeKey {
-            column: "id".to_owned(),
-            is_descending: true,
-            has_nulls_first: false,
-        };
-        dataset.sort(vec![key]).expect("plans")
-    }
-
     #[test]
     fn sort_of_many_rows_gets_them_by_ranges() {
         let numbers = Dataset::range(1000).expect("plans");
-        let mapped = sorted(&numbers).map(test_map("same")).expect("plans");
+        let mapped = sorted_downwards(&numbers)
+            .map(test_map("same"))
+            .expect("plans");
         let job = job(&mapped, ROOM);
         assert_eq!(
             names(&job),
@@ -208,7 +201,11 @@ mod tests {
     #[test]
     fn every_sort_of_a_job_is_spread_and_stages_behind_keep_their_edges() {
         let numbers = Dataset::range(1000).expect("plans");
-        let twice = sorted(&sorted(&numbers).map(test_map("same")).expect("plans"));
+        let twice = sorted_downwards(
+            &sorted_downwards(&numbers)
+                .map(test_map("same"))
+                .expect("plans"),
+        );
         let other = Dataset::range(1000).expect("plans");
         let job = job(&other.union(&[&twice]).expect("plans"), ROOM);
         let sorts = names(&job)
@@ -228,10 +225,13 @@ mod tests {
             alone_bytes: 8000,
             ..ROOM
         };
-        assert_eq!(names(&job(&sorted(&numbers), wide)), ["Read", "Sort"]);
-        let mapped = sorted(&numbers.map(test_map("same")).expect("plans"));
+        assert_eq!(
+            names(&job(&sorted_downwards(&numbers), wide)),
+            ["Read", "Sort"]
+        );
+        let mapped = sorted_downwards(&numbers.map(test_map("same")).expect("plans"));
         assert_eq!(job(&mapped, wide).stages.len(), 5, "may have become many");
-        let first = sorted(&numbers).limit(3).expect("plans");
+        let first = sorted_downwards(&numbers).limit(3).expect("plans");
         assert_eq!(
             names(&job(&first, ROOM)),
             ["Read->TopK(partial)", "TopK"],

@@ -18,9 +18,10 @@ use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
 
+use crate::graph::RangeKey;
 use crate::operators::udf::{self, BatchFunction, RowsWriter, UdfHost};
 use crate::plan::{
-    Batching, Compute, FailurePolicy, Kept, MapFunction, MapSpec, Produces, PythonFunction,
+    Batching, Compute, Dataset, FailurePolicy, Kept, MapFunction, MapSpec, Produces, PythonFunction,
 };
 use crate::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
 
@@ -77,6 +78,16 @@ pub(crate) fn ids(batches: &[RecordBatch]) -> Vec<i64> {
 /// All rows as one batch.
 pub(crate) fn whole(batches: &[RecordBatch]) -> RecordBatch {
     concat_batches(&batches[0].schema(), batches).expect("all have the same columns")
+}
+
+/// The rows, those with the largest `id` first.
+pub(crate) fn sorted_downwards(dataset: &Dataset) -> Dataset {
+    let key = RangeKey {
+        column: "id".to_owned(),
+        is_descending: true,
+        has_nulls_first: false,
+    };
+    dataset.sort(vec![key]).expect("plans")
 }
 
 /// A map that runs one of [`TestFunction`]'s functions.

@@ -206,14 +206,7 @@ mod tests {
 
     #[test]
     fn what_sorts_and_joins_have_taken_is_counted() {
-        let environment = Environment {
-            memory_bytes: 1 << 50,
-            spill: None,
-            partition: 0,
-            hot_keys: None,
-            row_bytes: 0,
-            block_bytes: 1 << 20,
-        };
+        let environment = Environment::of_memory(1 << 50);
         let context = environment.shared_context(1).expect("begins");
         let join = MemoryConsumer::new("join").register(&context.runtime_env().memory_pool);
         join.try_grow(1 << 45).expect("has room");

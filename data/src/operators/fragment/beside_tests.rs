@@ -45,19 +45,8 @@ fn side(names: [&str; 2], rows: &[(Option<i64>, i64)]) -> Box<dyn BatchStream> {
     Box::new(Batches(batches.into_iter()))
 }
 
-fn environment(memory_bytes: usize) -> Environment {
-    Environment {
-        memory_bytes,
-        spill: None,
-        partition: 0,
-        hot_keys: None,
-        row_bytes: 0,
-        block_bytes: 1 << 20,
-    }
-}
-
 fn run(fragment: &Fragment, feeds: Vec<Box<dyn BatchStream>>) -> RecordBatch {
-    let mut stream = open(fragment, feeds, environment(8 << 20));
+    let mut stream = open(fragment, feeds, Environment::of_memory(8 << 20));
     let mut out = Vec::new();
     while let Some(batch) = stream.next().expect("runs") {
         out.push(batch);
@@ -174,7 +163,7 @@ fn joined_within(join: &Join, feeds: Vec<Box<dyn BatchStream>>, memory: usize) -
     let is_merged = memory == 0 && !join.keys.is_empty();
     let feed = |rows| feed::FragmentFeed::new("Join", rows, 1 << 20);
     let mut feeds: Vec<FragmentFeed> = feeds.into_iter().map(feed).collect();
-    let environment = environment(8 << 20);
+    let environment = Environment::of_memory(8 << 20);
     let begun = if is_merged {
         join::begin_merging(join, &mut feeds, &environment)
     } else {
@@ -197,7 +186,11 @@ fn nobody_knows_of_a_row_that_it_is_not_in_a_list_with_a_null() {
     let left = [(Some(1), 0), (Some(2), 0), (None, 0)];
     let not_in = |right: &[(Option<i64>, i64)]| {
         let feeds = vec![side(["a", "x"], &left), side(["b", "y"], right)];
-        let mut stream = open(&Fragment::Join(join.clone()), feeds, environment(8 << 20));
+        let mut stream = open(
+            &Fragment::Join(join.clone()),
+            feeds,
+            Environment::of_memory(8 << 20),
+        );
         let mut rows = 0;
         while let Some(batch) = stream.next().expect("runs") {
             rows += batch.num_rows();
@@ -327,7 +320,11 @@ fn side_without_rows_and_columns_has_no_partners() {
     assert_eq!(out(JoinKind::LeftAnti), [[Some(1), Some(10)]]);
     assert!(out(JoinKind::Inner).is_empty());
     let join = Fragment::Join(named(JoinKind::Inner, ["a", "b"], [None, None]));
-    let mut neither = open(&join, vec![nothing(), nothing()], environment(8 << 20));
+    let mut neither = open(
+        &join,
+        vec![nothing(), nothing()],
+        Environment::of_memory(8 << 20),
+    );
     assert!(neither.next().expect("runs").is_none());
 }
 
@@ -350,7 +347,7 @@ fn both_sides_are_sorted_through_files_where_none_fits_into_memory() {
     };
     let environment = Environment {
         spill: Some(SpillPlace::below(folder.path())),
-        ..environment(4 << 20)
+        ..Environment::of_memory(4 << 20)
     };
     let join = Fragment::Join(named(JoinKind::Inner, ["id", "id"], [None, None]));
     let feeds = vec![batches("l", 7919), batches("r", 104_729)];
@@ -380,7 +377,7 @@ fn pairs_of_sides_that_cannot_be_held_fail_by_the_name_of_what_is_short() {
         ..named(JoinKind::Inner, ["a", "b"], [None, None])
     });
     let feeds = vec![side(["a", "x"], &rows), side(["b", "y"], &rows)];
-    let mut stream = open(&join, feeds, environment(4 << 20));
+    let mut stream = open(&join, feeds, Environment::of_memory(4 << 20));
     let failure = stream.next().expect_err("does not fit");
     assert!(failure.message.contains("do not fit"), "{failure}");
 }
@@ -394,7 +391,11 @@ fn rows_are_zipped_by_their_place_whatever_the_batches_are() {
     };
     let zip = |counts: &[i64]| {
         let feeds = counts.iter().map(|&count| side(["k", "v"], &rows(count)));
-        open(&Fragment::Zip, feeds.collect(), environment(8 << 20))
+        open(
+            &Fragment::Zip,
+            feeds.collect(),
+            Environment::of_memory(8 << 20),
+        )
     };
     let mut stream = zip(&[7, 7, 7]);
     let first = stream.next().expect("runs").expect("has rows");
@@ -448,7 +449,7 @@ fn sides_that_are_known_are_joined_without_being_read_first() {
         let feed = feed::FragmentFeed::new("Join", rows, 1 << 20);
         feed.of_known(Some(known(names, bytes)))
     };
-    let environment = environment(8 << 20);
+    let environment = Environment::of_memory(8 << 20);
     let feeds = |bytes, is_open| {
         [
             feed(["a", "x"], &left, bytes, is_open),

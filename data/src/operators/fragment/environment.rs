@@ -101,6 +101,19 @@ impl SpillPlace {
 }
 
 impl Environment {
+    /// Of so much memory, for the first partition. Nobody knows how long rows are.
+    #[cfg(test)]
+    pub(crate) fn of_memory(memory_bytes: usize) -> Self {
+        Self {
+            memory_bytes,
+            spill: None,
+            partition: 0,
+            hot_keys: None,
+            row_bytes: 0,
+            block_bytes: 1 << 20,
+        }
+    }
+
     /// Whether so many rows with so many bytes can be held besides what is done with them.
     pub(super) fn can_hold(&self, (rows, bytes): (u64, u64)) -> bool {
         let held = bytes.saturating_add(rows.saturating_mul(BYTES_PER_HELD_ROW));
@@ -196,12 +209,8 @@ mod tests {
     fn batches_of_long_rows_have_few() {
         let rows = |row_bytes, share| {
             let environment = Environment {
-                memory_bytes: 64 << 20,
-                spill: None,
-                partition: 0,
-                hot_keys: None,
                 row_bytes,
-                block_bytes: 1 << 20,
+                ..Environment::of_memory(64 << 20)
             };
             environment.batch_rows(share)
         };

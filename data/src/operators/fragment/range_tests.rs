@@ -16,17 +16,6 @@ use crate::operators::comparable::comparable;
 use crate::operators::partition::PartitionCutter;
 use crate::operators::stream::Batches;
 
-fn environment(memory_bytes: usize) -> Environment {
-    Environment {
-        memory_bytes,
-        spill: None,
-        partition: 0,
-        hot_keys: None,
-        row_bytes: 0,
-        block_bytes: 1 << 20,
-    }
-}
-
 fn all_of(mut stream: Box<dyn BatchStream>) -> Result<Vec<RecordBatch>, TaskFailure> {
     std::iter::from_fn(|| stream.next().transpose()).collect()
 }
@@ -37,7 +26,11 @@ fn stream(batches: Vec<RecordBatch>) -> Box<dyn BatchStream> {
 
 /// What relational work makes of the rows.
 fn run(fragment: &Fragment, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, TaskFailure> {
-    all_of(open(fragment, vec![stream(batches)], environment(8 << 20)))
+    all_of(open(
+        fragment,
+        vec![stream(batches)],
+        Environment::of_memory(8 << 20),
+    ))
 }
 
 fn sorted(keys: &[RangeKey], batches: Vec<RecordBatch>) -> Vec<RecordBatch> {

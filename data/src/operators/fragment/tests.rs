@@ -14,21 +14,10 @@ use super::*;
 use crate::graph::{Aggregate, AggregateCall, AggregateFunction, RangeKey, Sort};
 use crate::operators::stream::Batches;
 
-fn environment(memory_bytes: usize) -> Environment {
-    Environment {
-        memory_bytes,
-        spill: None,
-        partition: 0,
-        hot_keys: None,
-        row_bytes: 0,
-        block_bytes: 1 << 20,
-    }
-}
-
 /// What comes out, the last batch of no rows included.
 fn run_all(fragment: &Fragment, rows: Vec<RecordBatch>) -> Result<Vec<RecordBatch>, TaskFailure> {
     let rows = Box::new(Batches(rows.into_iter()));
-    let mut stream = open(fragment, vec![rows], environment(8 << 20));
+    let mut stream = open(fragment, vec![rows], Environment::of_memory(8 << 20));
     let mut out = Vec::new();
     while let Some(batch) = stream.next()? {
         out.push(batch);
@@ -170,7 +159,7 @@ fn disk_is_not_filled_with_spilled_rows() {
     };
     let environment = Environment {
         spill: Some(place),
-        ..environment(6 << 20)
+        ..Environment::of_memory(6 << 20)
     };
     let rows = Box::new(Batches(many_rows().into_iter()));
     let mut stream = open(&sort_by(vec![key("a", false)]), vec![rows], environment);
@@ -186,7 +175,7 @@ fn more_rows_than_there_is_memory_for_are_sorted_through_files() {
     let total: usize = rows.iter().map(RecordBatch::num_rows).sum();
     let environment = Environment {
         spill: Some(SpillPlace::below(folder.path())),
-        ..environment(6 << 20)
+        ..Environment::of_memory(6 << 20)
     };
     let rows = Box::new(Batches(rows.into_iter()));
     let mut stream = open(&sort_by(vec![key("a", false)]), vec![rows], environment);
@@ -216,7 +205,7 @@ fn place_that_cannot_take_spilled_rows_is_the_systems_error_and_says_where() {
     let file = tempfile::NamedTempFile::new().expect("makes a file");
     let environment = Environment {
         spill: Some(SpillPlace::below(file.path())),
-        ..environment(6 << 20)
+        ..Environment::of_memory(6 << 20)
     };
     let rows = Box::new(Batches(
         vec![table(vec![("a", ints(&[Some(1)]))])].into_iter(),
@@ -439,7 +428,7 @@ fn failure_of_the_step_before_passes_as_it_is() {
         }
     }
     let sort = sort_by(vec![key("a", false)]);
-    let failure = open(&sort, vec![Box::new(Fails)], environment(1)).next();
+    let failure = open(&sort, vec![Box::new(Fails)], Environment::of_memory(1)).next();
     assert_eq!(failure.expect_err("fails").message, "seven");
 }
 
@@ -500,7 +489,7 @@ fn columns_that_were_told_are_not_looked_for_in_all_rows() {
         let rows = Box::new(Batches(rows.into_iter()));
         let sort = sort_by(vec![key("a", false)]);
         let feeds: Vec<(Box<dyn BatchStream>, _)> = vec![(rows, Some(known(told)))];
-        let mut stream = open_known(&sort, feeds, environment(8 << 20));
+        let mut stream = open_known(&sort, feeds, Environment::of_memory(8 << 20));
         std::iter::from_fn(move || stream.next().transpose()).collect::<Result<Vec<_>, _>>()
     };
     let all = sorted(&told, vec![one.clone(), other.clone()]).expect("sorts");

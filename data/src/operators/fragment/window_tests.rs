@@ -78,14 +78,7 @@ fn run(
     memory_bytes: usize,
     rows: RecordBatch,
 ) -> Result<RecordBatch, TaskFailure> {
-    let environment = Environment {
-        memory_bytes,
-        spill: None,
-        partition: 0,
-        hot_keys: None,
-        row_bytes: 0,
-        block_bytes: 1 << 20,
-    };
+    let environment = Environment::of_memory(memory_bytes);
     let rows = Box::new(Batches(vec![rows].into_iter()));
     let mut stream = open(&Fragment::Window(window.clone()), vec![rows], environment);
     let mut out = Vec::new();
