@@ -35,6 +35,8 @@ data.DataIterator.iter_batches: prefetch_batches batch_size batch_format drop_la
     local_shuffle_seed
 data.DataIterator.iter_torch_batches: prefetch_batches batch_size dtypes device collate_fn drop_last
     local_shuffle_buffer_size local_shuffle_seed pin_memory
+data.DataIterator.to_torch: label_column feature_columns label_column_dtype feature_column_dtypes batch_size prefetch_batches drop_last
+    local_shuffle_buffer_size local_shuffle_seed unsqueeze_label_tensor unsqueeze_feature_tensors
 data.Dataset.add_column: col fn batch_format compute concurrency *function
 data.Dataset.columns: fetch_if_missing
 data.Dataset.drop_columns: cols compute concurrency *function
@@ -81,6 +83,8 @@ data.Dataset.take_all: limit
 data.Dataset.take_batch: batch_size batch_format
 data.Dataset.to_numpy_refs: column
 data.Dataset.to_pandas: limit
+data.Dataset.to_torch: label_column feature_columns label_column_dtype feature_column_dtypes batch_size prefetch_batches drop_last
+    local_shuffle_buffer_size local_shuffle_seed unsqueeze_label_tensor unsqueeze_feature_tensors
 data.Dataset.train_test_split: test_size shuffle seed stratify
 data.Dataset.unique: column ignore_nulls
 data.Dataset.with_column: column_name expr compute *function

@@ -22,7 +22,6 @@ _ENGINE = (
     "for map_batches(), with num_gpus"
 )
 _OF_RAY = "it is another product of Ray's: use its library in tasks or actors, or run it with Ray"
-_TORCH = "use iter_torch_batches()"
 _BLOCKS = "use to_arrow_refs()"
 _SERVICE = (
     "its server was not there to try it with. Write a Datasource whose tasks each read a part with the client of the service, and give it "
@@ -148,7 +147,6 @@ _DATASET = {
     "to_random_access_dataset": "keep to_pandas() with an index in an actor",
     "to_spark": "write_parquet(), and read it there",
     "to_tf": "use iter_batches() and tf.convert_to_tensor() of each column",
-    "to_torch": _TORCH,
     "write_bigquery": _SERVICE_WRITE,
     "write_clickhouse": _SERVICE_WRITE,
     "write_databricks_tables": _SERVICE_WRITE,
@@ -163,7 +161,6 @@ _ITERATOR = {
     "iter_jax_batches": _DATASET["iter_jax_batches"],
     "iter_tf_batches": _DATASET["iter_tf_batches"],
     "to_tf": _DATASET["to_tf"],
-    "to_torch": _TORCH,
 }
 _AGGREGATE = {"VectorizedAggregateFnV2": "begin with AggregateFnV2, whose combine() gets two accumulators"}
 _LLM = {

@@ -196,6 +196,66 @@ class Iterating:
         chance = _local_shuffle.checked(local_shuffle_buffer_size, local_shuffle_seed, batch_size)
         return self._each_batch("iter_torch_batches", batch_size, drop_last, chance, prefetch_batches, target.tensors)
 
+    def to_torch(
+        self,
+        *,
+        label_column: str | None = None,
+        feature_columns: list[str] | list[list[str]] | dict[str, list[str]] | None = None,
+        label_column_dtype: Any = None,
+        feature_column_dtypes: Any = None,
+        batch_size: int = 1,
+        prefetch_batches: int = 1,
+        drop_last: bool = False,
+        local_shuffle_buffer_size: int | None = None,
+        local_shuffle_seed: int | None = None,
+        unsqueeze_label_tensor: bool = True,
+        unsqueeze_feature_tensors: bool = True,
+    ) -> Any:
+        """The rows as a dataset of torch, which gives pairs of features and label. New loops do with :meth:`iter_torch_batches`.
+
+        Args:
+            label_column: Whose values are the labels; ``None``: the label of each pair is ``None``.
+            feature_columns: Columns that go into one tensor side by side; a list of such lists, or a dict of them: a tensor for each.
+                ``None``: all columns but the label.
+            label_column_dtype: A ``torch.dtype``; ``None``: that of the column.
+            feature_column_dtypes: One for all features, or one for each entry of ``feature_columns``, as a list or dict like that.
+            batch_size: Rows of a pair of tensors.
+            prefetch_batches: As in :meth:`iter_batches`.
+            drop_last: As in :meth:`iter_batches`.
+            local_shuffle_buffer_size: As in :meth:`iter_batches`.
+            local_shuffle_seed: As in :meth:`iter_batches`.
+            unsqueeze_label_tensor: Whether labels have the shape ``(N, 1)``, which losses of regressions want, and not ``(N,)``.
+            unsqueeze_feature_tensors: Whether each column becomes ``(N, 1, ...)`` before it is put beside others. ``False`` for one column
+                of tensors, such as images.
+
+        Returns:
+            A ``torch.utils.data.IterableDataset``. It runs the dataset anew each time it is iterated over. Give it to a ``DataLoader``
+            with ``batch_size=None`` only, and without workers: what it gives are batches, and they are made by workers of this session.
+
+        Raises:
+            ImportError: there is no torch here.
+            ValueError: arguments do not go together; while iterating: a column is not there, or columns do not go into one tensor.
+            TypeError: as for :meth:`iter_torch_batches`, while iterating.
+            TaskError: as for :meth:`take`, while iterating.
+
+        Example:
+            >>> import aktis.data
+            >>> ds = aktis.data.from_items([{"x": 0.5, "y": 1}, {"x": 1.5, "y": 0}])
+            >>> for features, label in ds.to_torch(label_column="y", batch_size=2):  # doctest: +SKIP
+            ...     print(features.shape, label.shape)
+            torch.Size([2, 1]) torch.Size([2, 1])
+        """
+        from . import _torch_rows
+
+        features = _torch_rows.Features(
+            feature_columns, feature_column_dtypes, label_column, label_column_dtype,
+            unsqueeze_feature_tensors, unsqueeze_label_tensor,
+        ).checked()  # fmt: skip
+        tensors = _torch_rows.maker(features)
+        chance = _local_shuffle.checked(local_shuffle_buffer_size, local_shuffle_seed, batch_size)
+        batches = self._each_batch("to_torch", batch_size, drop_last, chance, prefetch_batches, tensors)
+        return _torch_rows.dataset(features, batches.__iter__)
+
     def iter_rows(self) -> _iteration.Repeatable[Row]:
         """Rows one after another, as dicts. Can be iterated over again.
 

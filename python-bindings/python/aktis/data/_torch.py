@@ -20,15 +20,26 @@ class Target(NamedTuple):
     collate_fn: Callable[[Any], Any] | None
     batch_format: str
     is_pinned: bool
+    #: What the user has called, and what else helps there where a column has no tensor.
+    call: str
+    way_out: str
 
     @staticmethod
-    def of(*, dtypes: Any, device: Any, collate_fn: Any, pin_memory: bool) -> Target:
+    def of(
+        *,
+        dtypes: Any = None,
+        device: Any = "auto",
+        collate_fn: Any = None,
+        pin_memory: bool = False,
+        call: str = "iter_torch_batches",
+        way_out: str = "give a collate_fn",
+    ) -> Target:
         """What the user wrote."""
         try:
             import torch  # pyright: ignore[reportMissingImports] - it need not be there
         except ImportError as error:
             raise ImportError(
-                "iter_torch_batches() needs torch, which is not installed here: iter_batches() gives numpy arrays",
+                f"{call}() needs torch, which is not installed here: iter_batches() gives numpy arrays",
                 name="torch",
             ) from error
         if collate_fn is not None and dtypes is not None:
@@ -44,7 +55,7 @@ class Target(NamedTuple):
             # What "the current one" is depends on the thread, and batches are made ahead on another one.
             where = torch.device("cuda", torch.cuda.current_device())
         batch_format = collate_fn.batch_format if isinstance(collate_fn, CollateFn) else "numpy"
-        return Target(dtypes, where, collate_fn, batch_format, bool(pin_memory))
+        return Target(dtypes, where, collate_fn, batch_format, bool(pin_memory), call, way_out)
 
     def tensors(self, table: Any) -> Any:
         """What becomes of a table."""
@@ -65,8 +76,8 @@ class Target(NamedTuple):
             column = _stacked(column)
         if column.dtype == object or column.dtype.kind in "USmM":
             raise TypeError(
-                f"iter_torch_batches(): the column {name!r} has no tensor: its values are {_kind_of(column)}. Leave it out by "
-                "drop_columns(), make numbers of it in map_batches(), or give a collate_fn"
+                f"{self.call}(): the column {name!r} has no tensor: its values are {_kind_of(column)}. Leave it out by "
+                f"drop_columns(), make numbers of it in map_batches(), or {self.way_out}"
             )
         # A copy: rows lie in memory that others read too and nobody may write to, and a tensor does not know that.
         column = numpy.ascontiguousarray(column)
