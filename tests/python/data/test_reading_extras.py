@@ -75,6 +75,7 @@ def test_checksum_is_that_of_the_format():
         ("read_mcap", "mcap.reader", "mcap"),
         ("read_audio", "soundfile", "soundfile"),
         ("read_videos", "av", "av"),
+        ("read_pdfs", "pypdfium2", "pypdfium2"),
         ("read_delta", "deltalake", "deltalake"),
     ],
 )

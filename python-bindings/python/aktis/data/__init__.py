@@ -30,6 +30,7 @@ from ._reading_blocks import (
     from_pandas_refs,
     range_tensor,
 )
+from ._reading_documents import read_pdfs
 from ._reading_extras import read_arrow, read_audio, read_avro, read_mcap, read_tfrecords, read_videos
 from ._reading_files import (
     read_binary_files,
@@ -105,6 +106,7 @@ __all__ = [
     "read_numpy",
     "read_orc",
     "read_parquet",
+    "read_pdfs",
     "read_sql",
     "read_text",
     "read_tfrecords",
