@@ -1,5 +1,7 @@
 """Data frames of other engines become datasets."""
 
+import sys
+
 import aktis.data
 import pandas
 import pyarrow
@@ -20,6 +22,33 @@ def test_frames_of_dask_give_their_rows_partition_by_partition():
     frame = dask.from_pandas(pandas.DataFrame({"x": range(100)}, index=range(100, 200)), npartitions=4)
     assert [row["x"] for row in aktis.data.from_dask(frame).take_all()] == list(range(100))
     assert [row["x"] for row in aktis.data.from_dask(frame[frame.x > 98]).take_all()] == [99]
+
+
+def test_datasets_become_frames_of_daft():
+    daft = pytest.importorskip("daft", reason="Daft is not installed: requirements-formats.txt")
+    frame = aktis.data.range(10).map(lambda row: {"x": row["id"] * 2}).to_daft()
+    assert frame.where(daft.col("x") > 15).to_pydict() == {"x": [16, 18]}
+    assert aktis.data.from_daft(frame).sum("x") == 90
+
+
+def test_datasets_become_frames_of_dask_with_a_partition_for_each_block():
+    pytest.importorskip("dask.dataframe", reason="Dask is not installed: requirements-formats.txt")
+    frame = aktis.data.range(10, override_num_blocks=4).to_dask()
+    assert frame.npartitions > 1
+    assert (len(frame), int(frame.id.sum().compute())) == (10, 45)
+    assert frame[frame.id > 7].compute()["id"].tolist() == [8, 9]
+    nothing = aktis.data.range(3).filter(expr="id > 5").to_dask()
+    assert (len(nothing), list(nothing.columns)) == (0, ["id"])
+
+
+@pytest.mark.parametrize(
+    ("method", "module", "command"),
+    [("to_daft", "daft", "daft"), ("to_dask", "dask.dataframe", r"'dask\[dataframe\]'")],
+)
+def test_engine_that_is_missing_is_named_with_the_command_that_installs_it(method, module, command, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf"{method}\(\) needs .*: pip install {command}"):
+        getattr(aktis.data.range(1), method)()
 
 
 @pytest.mark.parametrize("function", ["from_daft", "from_dask"])

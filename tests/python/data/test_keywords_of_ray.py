@@ -81,6 +81,7 @@ data.Dataset.summary: columns override_dtype_agg_mapping
 data.Dataset.take: limit
 data.Dataset.take_all: limit
 data.Dataset.take_batch: batch_size batch_format
+data.Dataset.to_dask: meta verify_meta
 data.Dataset.to_numpy_refs: column
 data.Dataset.to_pandas: limit
 data.Dataset.to_torch: label_column feature_columns label_column_dtype feature_column_dtypes batch_size prefetch_batches drop_last

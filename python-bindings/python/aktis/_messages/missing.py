@@ -140,8 +140,6 @@ _DATASET = {
     "num_rows": "use count()",
     "set_name": "datasets have no names: keep them in a dict",
     "serialize_lineage": "pickle the dataset",
-    "to_daft": "give it to_arrow()",
-    "to_dask": "write_parquet(), and read it there",
     "to_mars": "write_parquet(), and read it there",
     "to_modin": "write_parquet(), and read it there",
     "to_random_access_dataset": "keep to_pandas() with an index in an actor",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import _batches, _parts, _running
+from ._packages import needs
 
 if TYPE_CHECKING:
     import pandas
@@ -24,6 +25,7 @@ class Handing:
     _plan: Any
     _stats: Any
     materialize: Callable[[], MaterializedDataset]
+    to_arrow: Callable[[], pyarrow.Table]
 
     def to_arrow_refs(self) -> list[ObjectRef[pyarrow.Table]]:
         """Runs the dataset and gives references to its blocks, where they lie in the object store.
@@ -78,6 +80,54 @@ class Handing:
             known = ", ".join(map(repr, whole._schema.names))
             raise ValueError(f"to_numpy_refs(): there is no column {column!r}; there are {known}")
         return [_made("numpy", part, column) for part in whole._parts]
+
+    def to_daft(self) -> Any:
+        """Runs the dataset and makes a data frame of Daft of its rows. Needs daft.
+
+        Returns:
+            A data frame, whose rows are in this process's memory.
+
+        Raises:
+            ImportError: daft is not installed.
+            ValueError: as for :meth:`to_arrow`.
+            TaskError: as for :meth:`take`.
+
+        Example:
+            >>> import aktis.data
+            >>> aktis.data.range(3).to_daft().to_pydict()  # doctest: +SKIP
+            {'id': [0, 1, 2]}
+        """
+        daft = needs("to_daft", "daft", "daft")
+        return daft.from_arrow(self.to_arrow())
+
+    def to_dask(self, meta: Any = None, verify_meta: bool = True) -> Any:
+        """Runs the dataset and makes a data frame of Dask, a partition for each block. Needs dask.
+
+        Args:
+            meta: an empty data frame of pandas with the columns, as Dask wants it; ``None``: that of the first block.
+            verify_meta: whether a partition with other columns is an error.
+
+        Returns:
+            A data frame. Its partitions lie in the object store until they are computed, in this process or one of its threads: Dask's other
+            schedulers do not reach them.
+
+        Raises:
+            ImportError: dask is not installed.
+            TaskError: as for :meth:`take`.
+
+        Example:
+            >>> import aktis.data
+            >>> len(aktis.data.range(3).to_dask())  # doctest: +SKIP
+            3
+        """
+        import aktis
+
+        frames = needs("to_dask", "dask.dataframe", "dask[dataframe]")
+        refs = self.to_pandas_refs()
+        if not refs:
+            return frames.from_pandas(self.to_arrow().to_pandas(), npartitions=1)
+        meta = aktis.get(refs[0]).iloc[:0] if meta is None else meta
+        return frames.from_map(aktis.get, refs, meta=meta, enforce_metadata=verify_meta)
 
     def size_bytes(self) -> int:
         """How much memory the rows take. Runs the dataset, unless it is materialised.
