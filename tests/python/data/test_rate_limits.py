@@ -328,3 +328,9 @@ def test_column_that_a_function_does_not_get_is_no_key():
         RateLimit(5, unit="tokens")
     with pytest.raises(ValueError, match="an expression calls no function"):
         aktis.data.range(1).filter(expr="id > 0", rate_limit=5)
+
+
+def test_limit_holds_for_functions_on_all_sides_of_a_meeting():
+    numbers = aktis.data.range(3)
+    limited = numbers.map(lambda row: row, rate_limit=1000, output_schema={"id": int})
+    assert sorted(row["id"] for row in numbers.union(limited).take_all()) == [0, 0, 1, 1, 2, 2]

@@ -187,6 +187,28 @@ def test_changed_arguments_and_inputs_are_named(tmp_path):
         job().write_parquet(out, resume=True)
 
 
+def test_functions_count_wherever_their_rows_come_in():
+    from aktis.data import _identities
+    from aktis.data._fingerprints import fingerprint
+
+    def signs(more):
+        def function(numbers):
+            return {"id": numbers["id"] + more}
+
+        numbers = aktis.data.range(4)
+        other = numbers.map_batches(function, output_schema={"id": int})
+        ways = [
+            numbers.union(other),
+            numbers.join(other, "inner", 2, on=("id",)),
+            aktis.data.sql("select * from t", t=other),
+        ]
+        return [[fingerprint(dict(one.parts)) for one in _identities.definitions(way._plan)] for way in ways]
+
+    assert signs(1) == signs(1)
+    for one, other in zip(signs(1), signs(2), strict=True):
+        assert len(one) == 1 and one != other
+
+
 def test_globals_constants_and_closures_of_functions_count():
     from aktis.data._fingerprints import fingerprint
 

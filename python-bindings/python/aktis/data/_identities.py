@@ -73,6 +73,15 @@ def definitions(plan: Any) -> Iterator[Described]:
     if not isinstance(plan, _native.Recorder):
         return
     for call in plan._calls:
-        for value in (*call.args, *call.kwargs.values()):
-            if isinstance(value, Described):
-                yield value
+        yield from _within((*call.args, *call.kwargs.values()))
+
+
+def _within(value: Any) -> Iterator[Described]:
+    """Those of an argument: of other plans, too."""
+    if isinstance(value, Described):
+        yield value
+    elif isinstance(value, _native.Recorder):
+        yield from definitions(value)
+    elif type(value) in (list, tuple):
+        for item in value:
+            yield from _within(item)
