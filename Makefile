@@ -16,6 +16,8 @@ APART := aktis-candle aktis-operator xtask
 CORE := --workspace $(APART:%=--exclude %)
 # How our own crates are compiled for their tests.
 UNOPTIMISED := --config xtask/build/tests.toml
+# Python tests wait more than they compute. Those of a file share a session and stay together.
+TEST_PROCESSES ?= 2
 PROGRESS := $(PYTHON) xtask/build/progress.py --
 
 .PHONY: help demo test test-rust test-python test-wheel soak lint docs bench build candle wheel venv formats model generated build-account clean
@@ -37,7 +39,7 @@ test-rust: build venv candle model ## Rust tests
 	cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir "$(CARGO_TARGET_DIR)/loom"
 
 test-python: build venv candle model ## Python tests
-	$(ENV) $(PY) -m pytest tests/python -q
+	$(ENV) $(PY) -m pytest tests/python -q -n $(TEST_PROCESSES) --dist loadfile
 
 soak: build venv ## 2000 seeds of random faults, the head's file torn at every byte, 1000 real processes killed at random, 100 random pipelines in 512 MiB
 	AKTIS_CLUSTER_SEEDS=2000 cargo test --release -p aktis-cluster-tests -- random_faults torn_files

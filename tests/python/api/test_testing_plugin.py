@@ -34,7 +34,8 @@ def outcomes(said):
     }
 
 
-#: What is left is left for good: nobody has to wait whether it goes by itself.
+#: What is left is left for good: nobody has to wait whether it goes by itself. Segments are looked at beside other runs, too, as far as
+#: they are those of the tests.
 QUICK = """
 import pytest
 
@@ -42,6 +43,8 @@ import pytest
 def quick(monkeypatch):
     from aktis.testing import _leaks
     monkeypatch.setattr(_leaks, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(_leaks, "_OURS", ("psm_of_a_test",))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
 """
 
 FRESH = """
@@ -86,7 +89,7 @@ def test_each_test_has_a_session_of_its_own(tmp_path):
 
 
 LEAKS = """
-import subprocess, sys, aktis, pytest
+import os, subprocess, sys, aktis, pytest
 from multiprocessing import resource_tracker, shared_memory
 
 CACHE = {}
@@ -122,7 +125,7 @@ def test_end_the_process():
     CACHE["process"].wait()
 
 def test_shared_memory(aktis_session):
-    CACHE["segment"] = shared_memory.SharedMemory(create=True, size=100)
+    CACHE["segment"] = shared_memory.SharedMemory(f"psm_of_a_test_{os.getpid()}", create=True, size=100)
     resource_tracker.unregister(CACHE["segment"]._name, "shared_memory")
 
 def test_end_the_segment():
@@ -173,7 +176,7 @@ def test_what_a_test_leaves_is_named(tmp_path):
     assert re.search(r"references: ObjectRef\(\w+\), held by test_it\.KEPT", said), said
     assert re.search(r"actors: Server \('left' in namespace 'here', \w+\)", said), said
     assert re.search(r"processes: \d+: .*left behind", said), said
-    assert "shared memory: /dev/shm/psm_" in said, said
+    assert "shared memory: /dev/shm/psm_of_a_test_" in said, said
     assert "@pytest.mark.aktis(may_leave=['actors'])" in said, said
     assert "['actor'] are none of ['references', 'actors', 'processes', 'shared memory']" in said, said
     assert "[3] are none of" in said and "aktis(4): arguments go by their names, as num_cpus=4" in said, said

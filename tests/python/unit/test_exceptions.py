@@ -97,7 +97,7 @@ class BadTextError(Exception):
 @pytest.mark.parametrize(
     "error",
     [TwoArgumentsError(5, "reason"), HoldsLockError("busy"), BadReduceError(5, "io"), BadTextError("x")],
-    ids=repr,
+    ids=lambda error: type(error).__name__,
 )
 def test_an_error_that_cannot_travel_whole_keeps_its_type(error):
     caught = arrived(raised(error))
