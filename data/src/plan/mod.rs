@@ -10,10 +10,13 @@ mod dataset;
 mod expectation;
 pub(crate) mod expressions;
 mod failing;
+mod first_rows;
 pub(crate) mod functions;
+mod lifting;
 mod nodes;
 mod pivot;
 pub(crate) mod planner;
+mod query_functions;
 mod ray_text;
 mod relational;
 mod semi_joins;
@@ -44,5 +47,6 @@ pub(crate) use nodes::relation::columns_of;
 pub use nodes::relation::{
     Grouping, Hint, Joining, Relation, RelationNode, Repartition, RepartitionBy,
 };
+pub use query_functions::{CallStep, Called, QueryArgument, QueryFunction};
 pub(crate) use shared::{CommonPart, PartTable, SharedPlans, has_work, is_by_chance, part_of};
 pub(crate) use windows::window_function;

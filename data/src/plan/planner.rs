@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 use arrow::datatypes::DataType;
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::tree_node::{Transformed, TreeNode};
-use datafusion_common::{DFSchema, DataFusionError, Result, TableReference, plan_err};
+use datafusion_common::{DFSchema, DataFusionError, Result, ScalarValue, TableReference, plan_err};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::expr::BinaryExpr;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
@@ -17,7 +17,7 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{
     AggregateUDF, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, Operator, ScalarUDF,
-    TableSource, WindowUDF,
+    TableSource, Volatility, WindowUDF,
 };
 use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
@@ -48,6 +48,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
 
 use super::below_joins::PushFilterBelowJoin;
+use super::first_rows::PushFirstRowsBelowMap;
 use super::semi_joins::PushSemiJoinBelowJoin;
 use super::{aggregates, functions, ray_text, windows};
 
@@ -208,9 +209,42 @@ impl Planner {
         Ok(joined.data)
     }
 
+    /// The value of an expression that has the same for all rows, whenever it is asked.
+    pub(super) fn constant(&self, expr: &Expr) -> Option<ScalarValue> {
+        let differs = |part: &Expr| {
+            Ok(match part {
+                Expr::ScalarFunction(call) => {
+                    call.func.signature().volatility != Volatility::Immutable
+                }
+                Expr::Literal(..)
+                | Expr::Alias(_)
+                | Expr::BinaryExpr(_)
+                | Expr::Case(_)
+                | Expr::Cast(_)
+                | Expr::Negative(_)
+                | Expr::TryCast(_) => false,
+                _ => true,
+            })
+        };
+        if expr.exists(differs).ok()? {
+            return None;
+        }
+        let simplified = self.simplified(expr.clone(), &DFSchema::empty(), &ExecutionProps::new());
+        match simplified.ok()? {
+            Expr::Literal(value, _) => Some(value),
+            _ => None,
+        }
+    }
+
     /// What computes `expr` over batches of `schema`, with the types made to fit.
     pub(crate) fn physical(&self, expr: Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
         let props = ExecutionProps::new();
+        // Some functions are only another way to write an expression, and cannot be called.
+        let expr = self.simplified(expr, schema, &props)?;
+        create_physical_expr(&expr, schema, &props, &PhysicalPlanningContext::default())
+    }
+
+    fn simplified(&self, expr: Expr, schema: &DFSchema, props: &ExecutionProps) -> Result<Expr> {
         let context = SimplifyContext::builder()
             .with_schema(Arc::new(schema.clone()))
             .with_config_options(Arc::clone(&self.options))
@@ -223,9 +257,7 @@ impl Planner {
                 .transform_up(|expr| rewrite.rewrite(expr, schema, &self.options))?
                 .data;
         }
-        // Some functions are only another way to write an expression, and cannot be called.
-        let expr = simplifier.simplify(expr)?;
-        create_physical_expr(&expr, schema, &props, &PhysicalPlanningContext::default())
+        simplifier.simplify(expr)
     }
 
     /// The plan after the rules.
@@ -258,6 +290,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EliminateOuterJoin::new()),
         // Filters cannot pass limits, so limits go first.
         Arc::new(PushDownLimit::new()),
+        Arc::new(PushFirstRowsBelowMap),
         Arc::new(PushFilterBelowJoin),
         Arc::new(PushDownFilter::new()),
         Arc::new(PushSemiJoinBelowJoin),

@@ -20,8 +20,10 @@ use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::sqlparser::ast::{Query, Statement as SqlStatement};
 
 use super::dataset::Dataset;
+use super::lifting::lifted;
 use super::pivot::PivotPlanner;
 use super::planner::{Planner, planner};
+use super::query_functions::{QueryFunction, QueryFunctions};
 use super::unread_clauses::refuse_unread_clauses;
 use crate::error::{PlanError, first_line};
 use crate::graph::plan_job;
@@ -29,7 +31,19 @@ use crate::sinks::Sink;
 
 impl Dataset {
     /// The rows that `query` selects from datasets, which it knows by these names.
-    pub fn sql(query: &str, tables: &[(String, Self)]) -> Result<Self, PlanError> {
+    #[cfg(test)]
+    pub(crate) fn sql(query: &str, tables: &[(String, Self)]) -> Result<Self, PlanError> {
+        Self::sql_calling(query, tables, &[])
+    }
+
+    /// The rows that `query` selects from datasets, which it knows by these names; and it may call these functions, too, which the engine
+    /// does not have.
+    pub fn sql_calling(
+        query: &str,
+        tables: &[(String, Self)],
+        functions: &[QueryFunction<'_>],
+    ) -> Result<Self, PlanError> {
+        let functions = QueryFunctions::of(functions)?;
         for (name, dataset) in tables {
             if dataset.is_open() {
                 return Err(refused(&format!(
@@ -46,9 +60,11 @@ impl Dataset {
             planner: planner(),
             relations: [Arc::new(PivotPlanner)],
             tables: tables.collect(),
+            functions: &functions,
         };
         let plan = planned(query, &tables).map_err(|error| explained(&first_line(&error)))?;
         check_query(&plan)?;
+        let plan = lifted(plan, &functions, |error| refused(&first_line(error)))?;
         let dataset = Self::from_plan(plan);
         check_names(&dataset)?;
         // What cannot be run is told now, and not when rows are taken.
@@ -73,7 +89,13 @@ fn explained(words: &str) -> PlanError {
              FROM (SELECT ... FROM t JOIN u ...) UNPIVOT (v FOR name IN (a, b))"
         ));
     }
-    refused(words)
+    let unknown = words.split("Invalid function '").nth(1);
+    match unknown.and_then(|rest| rest.split('\'').next()) {
+        Some(name) => refused(&format!(
+            "there is no function {name}() in SQL; one of your own is given as functions={{'{name}': ...}}"
+        )),
+        None => refused(words),
+    }
 }
 
 fn planned(query: &str, tables: &Tables<'_>) -> Result<LogicalPlan> {
@@ -88,7 +110,7 @@ fn planned(query: &str, tables: &Tables<'_>) -> Result<LogicalPlan> {
             verb.to_ascii_uppercase()
         );
     };
-    refuse_unread_clauses(selection)?;
+    refuse_unread_clauses(selection, |name| tables.functions.known(name).is_some())?;
     SqlToRel::new_with_options(tables, tables.planner.parser_options()).statement_to_plan(statement)
 }
 
@@ -151,11 +173,12 @@ impl TableSource for Table {
     }
 }
 
-/// What a query may name: the planner's functions, and the datasets.
+/// What a query may name: the planner's functions, those that were given, and the datasets.
 struct Tables<'a> {
     planner: &'a Planner,
     relations: [Arc<dyn RelationPlanner>; 1],
     tables: HashMap<String, Arc<dyn TableSource>>,
+    functions: &'a QueryFunctions<'a>,
 }
 
 impl ContextProvider for Tables<'_> {
@@ -181,7 +204,8 @@ impl ContextProvider for Tables<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.planner.get_function_meta(name)
+        let own = self.functions.known(name);
+        own.or_else(|| self.planner.get_function_meta(name))
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
@@ -205,7 +229,8 @@ impl ContextProvider for Tables<'_> {
     }
 
     fn udf_names(&self) -> Vec<String> {
-        self.planner.udf_names()
+        let own = self.functions.names().cloned();
+        own.chain(self.planner.udf_names()).collect()
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {

@@ -4,13 +4,14 @@ use std::ops::ControlFlow;
 
 use datafusion_common::{Result, plan_err};
 use datafusion_sql::sqlparser::ast::{
-    LimitClause, Query, Select, SelectFlavor, SetExpr, SetOperator, SetQuantifier, TableFactor,
-    Visit, Visitor,
+    Expr as SqlExpr, FunctionArguments, LimitClause, ObjectNamePart, Query, Select, SelectFlavor,
+    SetExpr, SetOperator, SetQuantifier, TableFactor, Visit, Visitor,
 };
 
-/// Fails for a clause that nobody would read, with what to write instead.
-pub(super) fn refuse_unread_clauses(query: &Query) -> Result<()> {
-    match query.visit(&mut Unread) {
+/// Fails for a clause that nobody would read, with what to write instead. `is_own`: whether a function is one that the engine does not
+/// have, by its name.
+pub(super) fn refuse_unread_clauses(query: &Query, is_own: impl Fn(&str) -> bool) -> Result<()> {
+    match query.visit(&mut Unread { is_own }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break((clause, instead)) => {
             plan_err!("{clause} is not there yet: {instead}")
@@ -18,11 +19,13 @@ pub(super) fn refuse_unread_clauses(query: &Query) -> Result<()> {
     }
 }
 
-struct Unread;
+struct Unread<F> {
+    is_own: F,
+}
 
 type Found = ControlFlow<(&'static str, &'static str)>;
 
-impl Visitor for Unread {
+impl<F: Fn(&str) -> bool> Visitor for Unread<F> {
     type Break = (&'static str, &'static str);
 
     fn pre_visit_query(&mut self, query: &Query) -> Found {
@@ -61,6 +64,34 @@ impl Visitor for Unread {
                 query.format_clause.is_some(),
                 "FORMAT",
                 "the result is a dataset: write_csv(), write_json() and others write it",
+            ),
+        ])
+    }
+
+    fn pre_visit_expr(&mut self, expr: &SqlExpr) -> Found {
+        let SqlExpr::Function(call) = expr else {
+            return ControlFlow::Continue(());
+        };
+        let name = call.name.0.last().and_then(ObjectNamePart::as_ident);
+        if !name.is_some_and(|name| (self.is_own)(&name.value)) {
+            return ControlFlow::Continue(());
+        }
+        let has_clauses = match &call.args {
+            FunctionArguments::List(args) => {
+                args.duplicate_treatment.is_some() || !args.clauses.is_empty()
+            }
+            FunctionArguments::None | FunctionArguments::Subquery(_) => false,
+        };
+        first_of([
+            (
+                call.over.is_some() || call.null_treatment.is_some(),
+                "OVER behind a function of your own",
+                "it gets each row by itself, so leave it out; groupby(key).map_groups(f) gives a function whole groups",
+            ),
+            (
+                has_clauses || call.filter.is_some() || !call.within_group.is_empty(),
+                "DISTINCT, ORDER BY or FILTER of a function of your own",
+                "it gets each row by itself: write SELECT DISTINCT, or a condition into WHERE",
             ),
         ])
     }

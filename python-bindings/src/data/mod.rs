@@ -10,6 +10,7 @@ mod in_process;
 mod jobs;
 mod map_options;
 mod plan;
+mod query_calls;
 mod relational;
 mod sink;
 mod sources;

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use aktis_data::graph::plan_job;
 use aktis_data::operators::model::{model_files, model_map};
 use aktis_data::plan::{
-    Batching, Dataset, Expectation, Expression, MapSpec, MostViolations, RepartitionBy,
+    Batching, Compute, Dataset, Expectation, Expression, MapSpec, MostViolations, Produces,
+    RepartitionBy,
 };
 use aktis_data::{PlanError, Sink};
 use aktis_inference::ModelSpec;
+use arrow::datatypes::Schema;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
@@ -127,6 +129,22 @@ impl PyPlan {
     #[staticmethod]
     fn model_files(spec: &str) -> PyResult<Vec<PathBuf>> {
         model_files(&model_spec(spec)?).map_err(|error| plan_error(&error))
+    }
+
+    /// The columns that a native model reads, and those that it adds as a `pyarrow.Schema`.
+    #[staticmethod]
+    fn model_columns<'py>(
+        py: Python<'py>,
+        spec: &str,
+    ) -> PyResult<(Vec<String>, Bound<'py, PyAny>)> {
+        let map = model_map(model_spec(spec)?, Compute::actors());
+        let map = map.map_err(|error| plan_error(&error))?;
+        let added = match map.produces {
+            Produces::Fields(fields) => fields,
+            Produces::Unknown | Produces::Mask => Vec::new(),
+        };
+        let added = schema_to_py(py, &Schema::new(added))?;
+        Ok((map.reads.unwrap_or_default(), added))
     }
 
     /// The same rows, judged by SQL text or an `Expression`. `most`: how many may violate it; `share`: which share of them.

@@ -1,5 +1,6 @@
 //! `_aktis.data.Sources`: what plans begin with.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use aktis_data::block::BlockHandle;
@@ -14,6 +15,7 @@ use super::errors::plan_error;
 use super::execution::StoredPart;
 use super::jobs::current_runtime;
 use super::plan::{PyPlan, made};
+use super::query_calls::QueryCall;
 use crate::interpreter_end::detached;
 
 /// Plans of rows that come from somewhere.
@@ -124,13 +126,26 @@ impl PySources {
         made(Dataset::range(rows))
     }
 
-    /// The rows that a query selects from plans, by the names that it has for them.
+    /// The rows that a query selects from plans, by the names that it has for them. `functions`: what else it may call: name, what it
+    /// returns as a schema of one column, whether it takes values beside columns, and what makes a step of a call: from a plan, arguments
+    /// (names of columns, or values as batches of one row) and a name to the plan with columns of what it makes, and their names.
     #[staticmethod]
-    fn sql(query: &str, tables: Vec<(String, PyRef<'_, PyPlan>)>) -> PyResult<PyPlan> {
+    fn sql(
+        query: &str,
+        tables: Vec<(String, PyRef<'_, PyPlan>)>,
+        functions: Vec<QueryCall<'_>>,
+    ) -> PyResult<PyPlan> {
         let table =
             |(name, plan): &(String, PyRef<'_, PyPlan>)| (name.clone(), plan.dataset.clone());
         let tables: Vec<_> = tables.iter().map(table).collect();
-        made(Dataset::sql(query, &tables))
+        let raised = RefCell::new(None);
+        let functions = functions.into_iter();
+        let functions: PyResult<Vec<_>> = functions.map(|call| call.function(&raised)).collect();
+        let planned = Dataset::sql_calling(query, &tables, &functions?);
+        match raised.take() {
+            Some(error) => Err(error),
+            None => made(planned),
+        }
     }
 
     #[staticmethod]

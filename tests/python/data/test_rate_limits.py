@@ -330,7 +330,11 @@ def test_column_that_a_function_does_not_get_is_no_key():
         aktis.data.range(1).filter(expr="id > 0", rate_limit=5)
 
 
-def test_limit_holds_for_functions_on_all_sides_of_a_meeting():
+def test_limit_holds_for_functions_on_all_sides_of_a_meeting_and_in_queries():
     numbers = aktis.data.range(3)
     limited = numbers.map(lambda row: row, rate_limit=1000, output_schema={"id": int})
     assert sorted(row["id"] for row in numbers.union(limited).take_all()) == [0, 0, 1, 1, 2, 2]
+    function = aktis.data.SqlFunction(lambda array: array, int, rate_limit=1000)
+    query = "select f(id) as x from t order by x"
+    found = aktis.data.sql(query, functions={"f": function}, t=numbers).take_all()
+    assert [row["x"] for row in found] == [0, 1, 2]

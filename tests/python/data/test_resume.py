@@ -197,10 +197,12 @@ def test_functions_count_wherever_their_rows_come_in():
 
         numbers = aktis.data.range(4)
         other = numbers.map_batches(function, output_schema={"id": int})
+        called = aktis.data.SqlFunction(lambda array: [number + more for number in array.to_pylist()], int)
         ways = [
             numbers.union(other),
             numbers.join(other, "inner", 2, on=("id",)),
             aktis.data.sql("select * from t", t=other),
+            aktis.data.sql("select f(id) as y from t", functions={"f": called}, t=numbers),
         ]
         return [[fingerprint(dict(one.parts)) for one in _identities.definitions(way._plan)] for way in ways]
 

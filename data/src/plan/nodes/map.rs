@@ -171,6 +171,11 @@ impl MapNode {
     pub fn input(&self) -> &LogicalPlan {
         &self.input
     }
+
+    /// Whether the function is known to make the column.
+    pub(crate) fn makes(&self, name: &str) -> bool {
+        is_produced(&self.spec, name)
+    }
 }
 
 fn is_produced(spec: &MapSpec, name: &str) -> bool {

@@ -47,6 +47,7 @@ from ._reading_tables import read_delta, read_iceberg, read_lance
 from ._save_mode import SaveMode
 from ._schema import Schema
 from ._sql import sql
+from ._sql_functions import SqlFunction
 from ._summary import DatasetSummary
 from ._together import run_together
 from .dataset import Dataset, MaterializedDataset
@@ -73,6 +74,7 @@ __all__ = [
     "RowError",
     "SaveMode",
     "Schema",
+    "SqlFunction",
     "TaskPoolStrategy",
     "collate_fn",
     "expressions",

@@ -70,8 +70,9 @@ def of_step(
     tokens: Any = None,
     byte_budget: Any = None,
     window_rows: Any = None,
+    call: str = "map_batches",
 ) -> Batching:
-    """What ``map_batches`` was told."""
+    """What ``map_batches``, or another ``call``, was told."""
     is_auto = batch_size == "auto"
     rows = None if is_auto else _rows(batch_size)
     token_budget, byte_budget, window_rows = (
@@ -91,7 +92,7 @@ def of_step(
     has_budget = token_budget is not None or byte_budget is not None
     if num_gpus and rows is None and not is_auto and not has_budget:
         raise ValueError(
-            "map_batches(num_gpus=...) needs a batch_size: the best one depends on the model, the data and the GPU; "
+            f"{call}(num_gpus=...) needs a batch_size: the best one depends on the model, the data and the GPU; "
             'batch_size="auto" finds it while the job runs'
         )
     if not is_auto and not has_budget and window_rows is None:

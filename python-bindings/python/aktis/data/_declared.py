@@ -63,6 +63,22 @@ numpy.float32, list[str], {'x': float}
     return schema
 
 
+def type_of(option: str, wanted: Any) -> pyarrow.DataType:
+    """The type that a user wrote for ``option``.
+
+    >>> type_of("f(return_dtype=...)", list[str])
+    ListType(list<item: string>)
+    >>> type_of("f(return_dtype=...)", "flaot")
+    Traceback (most recent call last):
+    ...
+    TypeError: f(return_dtype=...): 'flaot' is no type; types are pyarrow.float32(), 'float32', float, numpy.float32, list[str], {'x': float}
+    """
+    try:
+        return _type_of("", wanted, "")
+    except TypeError:
+        raise TypeError(f"{option}: {wanted!r} is no type; types are {_EXAMPLES}") from None
+
+
 def python_type_of(kind: type) -> str | None:
     """The name of the type that values of a class of Python are stored in, if there is one."""
     return _PYTHON_TYPES.get(kind)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from . import _failing, _native
 from ._context import DataContext
 from ._fingerprints import Described, fingerprint
+from ._sql_functions import Steps
 
 #: Names and values; jobs are the same if all of them are.
 Traits = list[tuple[str, str]]
@@ -77,11 +78,13 @@ def definitions(plan: Any) -> Iterator[Described]:
 
 
 def _within(value: Any) -> Iterator[Described]:
-    """Those of an argument: of other plans, too."""
+    """Those of an argument: of other plans, and of what a query calls."""
     if isinstance(value, Described):
         yield value
     elif isinstance(value, _native.Recorder):
         yield from definitions(value)
+    elif isinstance(value, Steps):
+        yield from value.definitions()
     elif type(value) in (list, tuple):
         for item in value:
             yield from _within(item)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from . import _native
+from ._sql_functions import SqlFunction, function_of
 from .dataset import Dataset
 
+if TYPE_CHECKING:
+    from ._typed import NativeModel
 
-def sql(query: str, **datasets: Dataset) -> Dataset:
+
+def sql(
+    query: str,
+    *,
+    functions: Mapping[str, SqlFunction | NativeModel | Callable[..., Any]] | None = None,
+    **datasets: Dataset,
+) -> Dataset:
     """The rows that a query selects from datasets.
 
     Names are those of the columns as they are, capitals included; functions are those of DataFusion. Joins of all kinds, ``GROUP BY``,
@@ -18,6 +28,9 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
 
     Args:
         query: ``SELECT ... FROM ...`` over the names of the keyword arguments.
+        functions: what the query may call besides, by name: a :class:`SqlFunction`, a function of
+            :func:`aktis.data.expressions.udf` with a ``return_dtype``, or a native model such as :class:`aktis.models.TextEmbedder`.
+            Each call is a step with workers of its own, and gets the rows that are left when conditions that call nothing have been looked at.
         datasets: the datasets. Their columns must be known: those of files are looked up in the first one; behind a function in
             Python call ``ds.schema()`` before, or give ``ds.materialize()``. Rows that have other columns later fail the run.
 
@@ -25,8 +38,9 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
         A dataset. Nothing runs until rows are taken.
 
     Raises:
-        TypeError: something that is no dataset was given.
-        ValueError: the query cannot be read, names what is not there, or asks for what cannot be run yet.
+        TypeError: something that is no dataset was given, or a function is called with other arguments than it takes.
+        ValueError: the query cannot be read, names what is not there, or asks for what cannot be run yet; or nobody has said what a
+            function returns.
 
     >>> import aktis.data
     >>> docs = aktis.data.from_items([{"text": "a ray", "size": 5}, {"text": "of light", "size": 8}])
@@ -36,7 +50,15 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
     >>> query = "select label, sum(size) as total from docs join labels using (text) group by label"
     >>> aktis.data.sql(query, docs=docs, labels=labels).take_all()
     [{'label': 'x', 'total': 13}]
+    >>> shout = aktis.data.SqlFunction(lambda texts: [text.upper() + "!" for text in texts.to_pylist()], str)
+    >>> aktis.data.sql("select shout(text) as text from docs where size > 5", functions={"shout": shout}, docs=docs).take_all()
+    [{'text': 'OF LIGHT!'}]
     """
+    if isinstance(functions, Dataset) or not isinstance(functions or {}, Mapping):
+        raise TypeError(
+            f"sql(): functions is a dict of what the query may call, and no {type(functions).__name__}; a dataset needs another name"
+        )
+    called = {name: function_of(name, given) for name, given in (functions or {}).items()}
     for name, dataset in datasets.items():
         if not isinstance(dataset, Dataset):
             raise TypeError(
@@ -44,7 +66,7 @@ def sql(query: str, **datasets: Dataset) -> Dataset:
                 "frames, tables and rows, and values stand in the query"
             )
     tables = [(name, _with_columns(name, dataset)) for name, dataset in datasets.items()]
-    return Dataset(_native.plan().sql(query, tables))
+    return Dataset(_native.plan().sql(query, tables, [function._native(name) for name, function in called.items()]))
 
 
 def _with_columns(name: str, dataset: Dataset) -> Any:

@@ -191,6 +191,8 @@ def _expression_of(function: Callable[..., Any], return_dtype: Any, constructor:
 
     make.__name__ = getattr(function, "__name__", "udf")
     make.__doc__ = function.__doc__
+    # For queries in SQL, which call it by a name of their own.
+    make.of_expressions = (function, return_dtype, constructor)  # type: ignore[attr-defined]
     return make
 
 

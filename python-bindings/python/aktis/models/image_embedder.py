@@ -52,6 +52,8 @@ class ImageEmbedder(NativeModel):
     """
 
     kind = "image_embedder"
+    _inputs = ("column",)
+    _outputs = ("output_column",)
 
     def __init__(
         self,

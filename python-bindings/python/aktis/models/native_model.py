@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -11,6 +13,10 @@ class NativeModel:
 
     #: What kind of model it is, as the actors call it.
     kind: str
+    #: The attributes that name the columns that it reads, in the order of arguments in SQL.
+    _inputs: tuple[str, ...]
+    #: Those that name the columns that it adds.
+    _outputs: tuple[str, ...]
 
     def __init__(self, *, device: str, intra_threads: int | None, replicas: int | None) -> None:
         self.device = device
@@ -51,6 +57,25 @@ class NativeModel:
         True
         """
         return json.dumps({self.kind: self.spec(replicas=replicas, sharing=sharing)})
+
+    def _columns(self) -> tuple[list[str], Any]:
+        """The columns that it reads, in the order of its arguments in SQL, and those that it adds, as a ``pyarrow.Schema``."""
+        from aktis import _aktis
+
+        _, added = _aktis.data.Plan.model_columns(self.spec_json())
+        return [getattr(self, name) for name in self._inputs], added
+
+    def _over(self, names: Mapping[str, str]) -> NativeModel:
+        """The same model, with other names for the columns that it reads and adds.
+
+        >>> from aktis.models import TextEmbedder
+        >>> TextEmbedder("models/minilm")._over({"text": "body", "embedding": "vector"})
+        TextEmbedder('models/minilm', column='body', output_column='vector', backend='auto')
+        """
+        renamed = copy.copy(self)
+        for attribute in (*self._inputs, *self._outputs):
+            setattr(renamed, attribute, names[getattr(self, attribute)])
+        return renamed
 
     def _placement(self, replicas: int | None, sharing: int | None) -> dict[str, Any]:
         return {

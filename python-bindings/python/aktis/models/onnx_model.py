@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -92,6 +93,27 @@ class OnnxModel(NativeModel):
         self.outputs = None if named is None else dict(named)
         self.batch_size = batch_size
         self.byte_budget = byte_budget
+
+    def _columns(self) -> tuple[list[str], Any]:
+        from aktis import _aktis
+
+        reads, added = _aktis.data.Plan.model_columns(self.spec_json())
+        named = list(dict.fromkeys(self.inputs.values()))
+        if len(reads) > 1 and set(named) != set(reads):
+            raise ValueError(
+                f"{self!r} reads {', '.join(reads)}, in no order: name them in that of the arguments, OnnxModel(inputs={{'input': 'column', ...}})"
+            )
+        return named or reads, added
+
+    def _over(self, names: Mapping[str, str]) -> OnnxModel:
+        renamed = copy.copy(self)
+        reads, added = self._columns()
+        taken = set(self.inputs.values())
+        own = {name: name for name in reads if name not in taken}
+        renamed.inputs = {name: names[column] for name, column in (self.inputs | own).items()}
+        outputs = self.outputs or {name: name for name in added.names}
+        renamed.outputs = {name: names[column] for name, column in outputs.items()}
+        return renamed
 
     def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
         library = find_onnxruntime()

@@ -45,6 +45,8 @@ class Reranker(TextModel):
     """
 
     kind = "reranker"
+    _inputs = ("query_column", "text_column")
+    _outputs = ("output_column",)
 
     def __init__(
         self,

@@ -47,6 +47,8 @@ class TextClassifier(TextModel):
     """
 
     kind = "text_classifier"
+    _inputs = ("column",)
+    _outputs = ("label_column", "score_column")
 
     def __init__(
         self,

@@ -64,6 +64,8 @@ class TextEmbedder(TextModel):
     """
 
     kind = "text_embedder"
+    _inputs = ("column",)
+    _outputs = ("output_column",)
 
     def __init__(
         self,

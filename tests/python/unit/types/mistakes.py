@@ -115,6 +115,8 @@ def datasets() -> None:
     aktis.data.read_hdf5("in/")  # mistake
     ds.map_batches(Model, batch_size="many")  # mistake
     ds.map_batches(Model, num_gpu=1)  # mistake
+    aktis.data.SqlFunction(Model, "float32", num_gpu=1)  # mistake
+    aktis.data.sql("select f(x) from ds", functions={"f": 3}, ds=ds)  # mistake
     ds.map_batches(lambda batch: 42)  # mistake
     ds.map_batches(lambda batch: [batch])  # mistake
     ds.map_batches(lambda batch: batch, batch_format="arrow")  # mistake

@@ -230,6 +230,11 @@ def datasets() -> None:
     computed = computed.filter(expr=(col("x") > 1) & ~col("y").is_in([1, 2]) | col("z").list[0].struct["a"].is_null())
     computed = computed.select_columns([star(), col("x").dt.year().alias("year")]).add_column("r", random(seed=1))
     assert_type(aktis.data.sql("select x from a", a=computed), aktis.data.Dataset)
+    called = aktis.data.SqlFunction(lambda array: array, "float32", num_cpus=0.5)
+    queried = aktis.data.sql(
+        "select f(x), g(y) from a", functions={"f": called, "g": aktis.models.TextEmbedder("m")}, a=ds
+    )
+    assert_type(queried, aktis.data.Dataset)
     assert_type(col("x") == 1, Expr)
     ds.filter("x > 1").filter(lambda row: row["x"] > 1, concurrency=3).filter(expr="x < 3")
     ds.add_column("y", lambda frame: frame["x"] * 2).select_columns("y").drop_columns(["x"])
