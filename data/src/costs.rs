@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::stats::{ExecutionStats, OperatorStats, StageStats, WorkerKind};
+use crate::stats::{ExecutionStats, OperatorStats, StageStats, WorkerKind, WorkerTime};
 
 /// What one operator has cost.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,26 +68,38 @@ impl ExecutionStats {
 }
 
 fn of_stage(index: usize, stage: &StageStats) -> Vec<OperatorCost> {
+    if stage.kinds.is_empty() {
+        return of_workers(index, &stage.operators, &stage.time, stage.worker);
+    }
+    let kinds = stage.kinds.iter();
+    kinds
+        .flat_map(|kind| of_workers(index, &kind.operators, &kind.time, kind.worker))
+        .collect()
+}
+
+/// What the operators have cost in workers of one kind.
+fn of_workers(
+    stage: usize,
+    operators: &[OperatorStats],
+    time: &WorkerTime,
+    worker: WorkerKind,
+) -> Vec<OperatorCost> {
     // Whoever waits for its turn holds its worker up, too.
-    let work = shares(&stage.operators, |operator| {
+    let work = shares(operators, |operator| {
         (operator.wall + operator.waited).as_secs_f64()
     });
-    let functions = shares(&stage.operators, |operator| {
+    let functions = shares(operators, |operator| {
         f64::from(u8::from(operator.calls_function))
     });
-    let has_functions = stage
-        .operators
-        .iter()
-        .any(|operator| operator.calls_function);
+    let has_functions = operators.iter().any(|operator| operator.calls_function);
     let loading = if has_functions { &functions } else { &work };
     let part = |time: Duration, share: f64| time.as_secs_f64() * share;
-    let time = &stage.time;
-    let operators = stage.operators.iter().zip(work.iter().zip(loading));
+    let operators = operators.iter().zip(work.iter().zip(loading));
     operators
         .map(|(operator, (&work, &loading))| OperatorCost {
-            stage: index,
+            stage,
             operator: operator.name.clone(),
-            worker: stage.worker,
+            worker,
             seconds: CostSeconds {
                 starting: part(time.starting, work),
                 loading: part(time.loading, loading),
@@ -149,7 +161,7 @@ impl WorkerKind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{OutputStats, WorkerTime};
+    use crate::stats::OutputStats;
 
     fn operator(wall: u64, calls_function: bool) -> OperatorStats {
         OperatorStats {

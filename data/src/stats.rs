@@ -4,6 +4,7 @@ mod text;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::iter::Sum;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -184,8 +185,10 @@ pub struct StageStats {
     pub starting: usize,
     /// Workers that died.
     pub deaths: u64,
-    /// What each worker has.
+    /// What each worker has; those of the first kind, where there are several.
     pub worker: WorkerKind,
+    /// Where workers are of several kinds: what those of each have done.
+    pub kinds: Vec<KindStats>,
     /// What became of their time, so far.
     pub time: WorkerTime,
     /// Partitions that were much larger than others, and the inputs that they became.
@@ -194,6 +197,40 @@ pub struct StageStats {
     pub hot_keys: BTreeSet<String>,
     /// Whether it is over.
     pub is_done: bool,
+}
+
+/// What workers of one kind have done, of a stage that has several.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct KindStats {
+    /// What each of them has.
+    pub worker: WorkerKind,
+    /// Rows of their calls, if that was asked for.
+    pub batch_rows: Option<u64>,
+    /// How many there are.
+    pub workers: usize,
+    /// Those of them that are not ready yet.
+    pub starting: usize,
+    /// As those of the stage, of these workers alone.
+    pub operators: Vec<OperatorStats>,
+    /// What became of their time, so far.
+    pub time: WorkerTime,
+    /// Why none of them works, if that is so, for people.
+    pub waits: Option<String>,
+}
+
+impl KindStats {
+    /// The operator that calls the function.
+    pub fn called(&self) -> Option<&OperatorStats> {
+        let mut operators = self.operators.iter();
+        operators.find(|operator| operator.calls_function)
+    }
+
+    /// For people: what such a worker is and has, and how it is called.
+    pub fn name(&self) -> String {
+        let name = self.worker.name();
+        let rows = self.batch_rows;
+        rows.map_or(name.clone(), |rows| format!("{name}, batches of {rows}"))
+    }
 }
 
 /// What a worker has as long as it is there.
@@ -229,6 +266,22 @@ pub struct WorkerTime {
     pub cpu: Duration,
     /// Rows that were read for work that counts as repeated.
     pub rows_repeated: u64,
+}
+
+impl Sum for WorkerTime {
+    fn sum<I: Iterator<Item = Self>>(times: I) -> Self {
+        times.fold(Self::default(), |all, one| Self {
+            workers: all.workers + one.workers,
+            starting: all.starting + one.starting,
+            loading: all.loading + one.loading,
+            useful: all.useful + one.useful,
+            repeated: all.repeated + one.repeated,
+            idle: all.idle + one.idle,
+            lent: all.lent + one.lent,
+            cpu: all.cpu + one.cpu,
+            rows_repeated: all.rows_repeated + one.rows_repeated,
+        })
+    }
 }
 
 impl WorkerTime {
@@ -334,11 +387,20 @@ impl ExecutionStats {
         }
     }
 
-    /// A worker has got on. `is_rerun`: with blocks that were lost, which have been counted with their input.
-    pub(crate) fn add_report(&mut self, stage: usize, report: &Report, is_rerun: bool) {
+    /// A worker of this kind of a stage has got on. `is_rerun`: with blocks that were lost, which have been counted with their input.
+    pub(crate) fn add_report(
+        &mut self,
+        (stage, kind): (usize, usize),
+        report: &Report,
+        is_rerun: bool,
+    ) {
         let stage = &mut self.stages[stage];
-        for (operator, step) in stage.operators.iter_mut().zip(&report.steps) {
-            operator.add(step);
+        let kinds = stage.kinds.get_mut(kind).into_iter();
+        let operators = kinds.map(|kind| &mut kind.operators);
+        for operators in operators.chain([&mut stage.operators]) {
+            for (operator, step) in operators.iter_mut().zip(&report.steps) {
+                operator.add(step);
+            }
         }
         stage.hot_keys.extend(report.hot_keys.iter().cloned());
         if report.has_block && !is_rerun {
@@ -416,6 +478,21 @@ impl ExecutionStats {
     }
 }
 
+impl ExecutionStats {
+    /// The kinds of workers of which none works, though others of their stage do, and why, for people.
+    pub fn waiting_kinds(&self) -> Vec<String> {
+        let working = |stage: &&StageStats| stage.workers > stage.starting;
+        let stages = self.stages.iter().filter(working);
+        let kinds = stages.flat_map(|stage| stage.kinds.iter().map(|kind| (&stage.name, kind)));
+        kinds
+            .filter_map(|(stage, kind)| {
+                let why = kind.waits.as_ref()?;
+                Some(format!("{stage}: {} waits: {why}", kind.name()))
+            })
+            .collect()
+    }
+}
+
 /// Where rows of a stage come from, for people; nothing: from a source.
 pub(crate) fn givers_text(givers: &[usize]) -> String {
     let texts: Vec<String> = givers.iter().map(usize::to_string).collect();
@@ -473,8 +550,8 @@ mod tests {
             is_last: true,
             ..Report::default()
         };
-        stats.add_report(0, &report, false);
-        stats.add_report(0, &report, true);
+        stats.add_report((0, 0), &report, false);
+        stats.add_report((0, 0), &report, true);
         let stage = &stats.stages[0];
         assert_eq!(
             (stage.blocks, stage.block_bytes, stage.inputs.0),

@@ -102,7 +102,7 @@ pub(super) fn task(group: &StageGroup) -> Result<GroupTask, DataFusionError> {
         };
         Ok(GroupMember {
             source,
-            steps: stage.to_steps().0,
+            steps: stage.to_steps(0).0,
             row_limit: stage.row_limit,
             keys,
         })

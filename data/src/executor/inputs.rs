@@ -132,7 +132,7 @@ impl ExecutionLoop {
 
     /// Whether an input of so many bytes is more than a worker of the stage should have at once, beside what it makes of it.
     fn is_large(&self, stage: usize, bytes: u64) -> bool {
-        let spec = &self.stages[stage].spec;
+        let spec = self.stages[stage].spec();
         bytes > spec.memory_bytes.max(BLOCKS_AT_ONCE * spec.block_bytes)
     }
 

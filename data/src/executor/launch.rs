@@ -120,6 +120,7 @@ pub(super) fn launch(job: &JobPlan, launch: Launch) -> Launched {
     let failed_rows = failed_rows(job, all_rows, pool.note_prefix(), outputs.keeper_mut());
     let held = Arc::clone(share.held());
     let blocks = KeptBlocks::new(share.alone_bytes());
+    let kinds = starts.iter().map(|start| start.kinds.len()).sum();
     let execution = ExecutionLoop {
         share,
         executor,
@@ -138,7 +139,7 @@ pub(super) fn launch(job: &JobPlan, launch: Launch) -> Launched {
         queued: HashMap::new(),
         blocks,
         storing,
-        stage_of: HashMap::new(),
+        roles: HashMap::new(),
         next_block: 0,
         next_attempt,
         is_cancelled: false,
@@ -149,7 +150,7 @@ pub(super) fn launch(job: &JobPlan, launch: Launch) -> Launched {
         expectations,
         began: Instant::now(),
         sizes: BatchSizes::new(&job.stages),
-        times: WorkerTimes::new(job.stages.len()),
+        times: WorkerTimes::new(kinds),
         cost_kept: Instant::now(),
         letters: Arc::new(Mutex::new(DeadLetters::default())),
         late_starts: Vec::new(),

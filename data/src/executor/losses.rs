@@ -16,7 +16,7 @@ impl ExecutionLoop {
     /// A call that failed: was it the worker's process or the user's function?
     pub(super) fn failed(&mut self, worker: WorkerKey, failure: TaskFailure) -> Option<Event> {
         // Calls of a worker that was stopped fail as they should.
-        let stage = *self.stage_of.get(&worker)?;
+        let stage = self.roles.get(&worker)?.stage;
         self.failed_stage = Some(stage);
         self.expectations.forget(worker);
         if is_loss(failure.code)
@@ -55,7 +55,7 @@ impl ExecutionLoop {
 
     /// The worker is no more, and has nothing in work.
     pub(super) fn forget_worker(&mut self, worker: WorkerKey) {
-        self.stage_of.remove(&worker);
+        self.roles.remove(&worker);
         self.calls.ended(worker);
         self.given.remove(&worker);
         self.queued.remove(&worker);
@@ -69,12 +69,12 @@ impl ExecutionLoop {
         if !may_pass(&failure) {
             return self.failed(worker, failure);
         }
-        let stage = *self.stage_of.get(&worker)?;
+        let stage = self.roles.get(&worker)?.stage;
         self.forget_worker(worker);
         self.times.died(worker, Instant::now());
         self.failed_stage = Some(stage);
         self.pool.stop_worker(worker);
-        let name = &self.stages[stage].spec.name;
+        let name = &self.stages[stage].spec().name;
         tracing::warn!(stage = name, %failure, "a function could not be made ready");
         Some(Event::ConstructorFailed { worker, failure })
     }

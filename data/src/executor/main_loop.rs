@@ -46,6 +46,14 @@ pub(crate) enum Message {
     Cancel,
 }
 
+/// What a worker is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WorkerRole {
+    pub(crate) stage: usize,
+    /// Which of the kinds of workers of the stage it is.
+    pub(crate) kind: usize,
+}
+
 /// One execution.
 pub(crate) struct ExecutionLoop {
     pub(crate) executor: Executor,
@@ -71,7 +79,7 @@ pub(crate) struct ExecutionLoop {
     pub(crate) blocks: KeptBlocks,
     /// Puts those away that are too many here.
     pub(crate) storing: Storing,
-    pub(crate) stage_of: HashMap<WorkerKey, usize>,
+    pub(crate) roles: HashMap<WorkerKey, WorkerRole>,
     pub(crate) next_block: u64,
     /// Attempts at inputs so far: their files never share a name.
     pub(crate) next_attempt: u64,
@@ -139,12 +147,13 @@ impl ExecutionLoop {
                 Some((worker, answer)) => self.read_answer(worker, answer),
                 None => match self.receive() {
                     Ok(Some(message)) => self.read_message(message),
-                    Ok(None) => self.start_late(),
+                    Ok(None) => self.start_late().or(Some(Event::TimePassed)),
                     // The handle and the pool are gone: nobody is left to run for.
                     Err(RecvError) => return,
                 },
             };
             let Some(event) = event else { continue };
+            self.executor.set_time(self.began.elapsed());
             if matches!(event, Event::WorkerLost { .. })
                 && let Some(news) = self.look_at_nodes()
             {
@@ -157,7 +166,9 @@ impl ExecutionLoop {
     /// The next message; `None` when it is time to do something without one.
     fn receive(&mut self) -> Result<Option<Message>, RecvError> {
         let starts = self.late_starts.iter().map(|late| late.at);
-        let at = starts.chain(self.watch.begins_at()).min();
+        let looks = self.executor.looks_again_at();
+        let looks = looks.map(|at| self.began + at);
+        let at = starts.chain(self.watch.begins_at()).chain(looks).min();
         let patience = at.map(|at| at.saturating_duration_since(Instant::now()));
         // Nobody says when others make room.
         let looks_again = self.share.is_short().then_some(LOOK_FOR_ROOM);
@@ -179,9 +190,10 @@ impl ExecutionLoop {
         match effect {
             Effect::StartWorker {
                 stage,
+                kind,
                 worker,
                 incidents,
-            } => self.start_worker_after(stage, worker, incidents)?,
+            } => self.start_worker_after(WorkerRole { stage, kind }, worker, incidents)?,
             Effect::StopWorker(worker) => {
                 self.forget_worker(worker);
                 self.failed_rows.forget(worker);

@@ -12,7 +12,7 @@ use super::splits::{Inputs, inputs, known_rows};
 use super::statistics::initial_stats;
 use super::{ExecuteError, Execution, ExecutionOptions, LettersFolder, grouping};
 use crate::error::PlanError;
-use crate::executor::core::sizing::{self, StageDemand};
+use crate::executor::core::sizing::{self, PoolDemand, StageDemand};
 use crate::executor::core::stage::StageSetup;
 use crate::executor::core::{Executor, ExecutorSetup, ExecutorStage};
 use crate::executor::pool::StagePool;
@@ -88,7 +88,8 @@ pub(super) fn ready(
     }
     let (mut job, view) = fit_with_lost(job, view, &lost).map_err(ExecuteError::Fit)?;
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
-    let workers = sizing::pool_sizes(&demands, &view);
+    let workers = sizing::pool_sizes(&demands, &view).into_iter();
+    let workers: Vec<usize> = workers.map(|kinds| kinds.into_iter().sum()).collect();
     let mut outputs = JobOutputs::new(&job, begin(&job).map_err(ExecuteError::Plan)?);
     let Inputs {
         splits,
@@ -229,14 +230,17 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
 }
 
 fn demand(stage: &StagePlan) -> StageDemand {
-    let compute = &stage.compute;
-    StageDemand {
-        resources: compute.resources.clone(),
-        min_workers: compute.min_workers,
-        initial_workers: compute.initial_workers,
-        max_workers: compute.max_workers,
-        useful_workers: None,
+    let pools = stage.compute.pools().into_iter();
+    let pools = pools.map(|pool| PoolDemand {
+        resources: pool.resources,
+        min_workers: pool.min_workers,
+        initial_workers: pool.initial_workers,
+        max_workers: pool.max_workers,
         cost: None,
+    });
+    StageDemand {
+        pools: pools.collect(),
+        useful_workers: None,
         is_done: false,
     }
 }

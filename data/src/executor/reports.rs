@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::main_loop::{ExecutionLoop, Message};
+use super::main_loop::{ExecutionLoop, Message, WorkerRole};
 use crate::block::BlockHandle;
 use crate::executor::core::event::{BlockKey, Event, Pulled, WorkerKey};
 use crate::executor::pool::Answer;
@@ -61,10 +61,12 @@ impl ExecutionLoop {
 
     fn pulled(&mut self, worker: WorkerKey, report: &Report, block: Option<BlockHandle>) -> Event {
         let mut left_out = Vec::new();
-        if let Some(&stage) = self.stage_of.get(&worker) {
+        if let Some(&WorkerRole { stage, kind }) = self.roles.get(&worker) {
             let working = self.working.get(&worker);
             let is_rerun = working.is_some_and(|working| working.is_rerun);
-            self.stats.lock().add_report(stage, report, is_rerun);
+            self.stats
+                .lock()
+                .add_report((stage, kind), report, is_rerun);
             let judged = self.expectations.of_used_up(worker, report);
             let outcome = self.put_aside(worker, report);
             if let Err(failure) = outcome.and_then(|()| self.expectations.report(worker, report)) {
@@ -73,7 +75,7 @@ impl ExecutionLoop {
             }
             left_out = self.failed_rows.take_left_out();
             let start = &self.stages[stage];
-            if let Some(output) = start.output.filter(|_| start.spec.sink.is_some()) {
+            if let Some(output) = start.output.filter(|_| start.spec().sink.is_some()) {
                 let left_out = std::mem::take(&mut left_out);
                 self.count_sunk(output, worker, report, judged, left_out);
             }

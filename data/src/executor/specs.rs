@@ -19,16 +19,29 @@ const PREFETCH_BATCHES: u32 = 2;
 
 /// What the workers of a stage are started with.
 pub(crate) struct StageStart {
-    pub(crate) spec: StageSpec,
-    pub(crate) calls_python: bool,
-    pub(crate) resources: ResourceRequest,
-    pub(crate) captured: Vec<BlockHandle>,
+    /// One for each kind of worker.
+    pub(crate) kinds: Vec<KindStart>,
     /// The output that its rows are of, if they end there.
     pub(crate) output: Option<usize>,
     /// The stages that give along its edges, in their order.
     pub(crate) givers: Vec<usize>,
     /// What has been told of the columns that it gives, where somebody asks.
     pub(crate) columns: Option<ToldColumns>,
+}
+
+/// What workers of one kind are started with.
+pub(crate) struct KindStart {
+    pub(crate) spec: StageSpec,
+    pub(crate) calls_python: bool,
+    pub(crate) resources: ResourceRequest,
+    pub(crate) captured: Vec<BlockHandle>,
+}
+
+impl StageStart {
+    /// What workers of the first kind do: where rows come from and go to is the same for all.
+    pub(crate) fn spec(&self) -> &StageSpec {
+        &self.kinds[0].spec
+    }
 }
 
 /// What the workers of a stage are started with.
@@ -38,8 +51,26 @@ pub(super) fn stage_start(
     sizes: &Sizes,
 ) -> Result<StageStart, DataFusionError> {
     let stage = &job.stages[index];
+    let pools = stage.compute.pools().into_iter().enumerate();
+    let kinds = pools.map(|(kind, pool)| kind_start(job, index, sizes, (kind, pool.resources)));
+    Ok(StageStart {
+        kinds: kinds.collect::<Result<_, _>>()?,
+        output: stage.end.as_ref().map(|end| end.output),
+        givers: job.edges_to(index).map(|edge| edge.from).collect(),
+        columns: asks_for_columns(job, index).then(ToldColumns::default),
+    })
+}
+
+/// The same of one kind of worker, with these resources.
+fn kind_start(
+    job: &JobPlan,
+    index: usize,
+    sizes: &Sizes,
+    (kind, resources): (usize, ResourceRequest),
+) -> Result<KindStart, DataFusionError> {
+    let stage = &job.stages[index];
     let has_model = row_work(stage) == RowWork::Model;
-    let (steps, captured) = stage.to_steps();
+    let (steps, captured) = stage.to_steps(kind);
     let task = StageTask {
         name: stage.name(),
         source: source_settings(stage, u64::MAX)?,
@@ -48,6 +79,7 @@ pub(super) fn stage_start(
         block_bytes: sizes.block_bytes,
         growing_inputs: growing_inputs(job, index),
         memory_bytes: sizes.memory_bytes(stage),
+        even_rows: stage.even_rows(),
         row_limit: stage.row_limit,
         prefetch_batches: if stage.source.is_some() && has_model {
             PREFETCH_BATCHES
@@ -57,14 +89,11 @@ pub(super) fn stage_start(
         partitioner: stage.partitioner.clone(),
         group: stage.group.as_ref().map(grouping::task).transpose()?,
     };
-    Ok(StageStart {
+    Ok(KindStart {
         spec: encode_task(&task)?,
         calls_python: task.calls_python(),
-        resources: stage.compute.resources.clone(),
+        resources,
         captured,
-        output: stage.end.as_ref().map(|end| end.output),
-        givers: job.edges_to(index).map(|edge| edge.from).collect(),
-        columns: asks_for_columns(job, index).then(ToldColumns::default),
     })
 }
 

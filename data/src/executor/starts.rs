@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use aktis_worker::TaskFailure;
 
 use super::failed_rows::Attempt;
-use super::main_loop::ExecutionLoop;
+use super::main_loop::{ExecutionLoop, WorkerRole};
 use super::progress::Working;
-use super::specs::StageStart;
+use super::specs::KindStart;
 use crate::block::BlockHandle;
 use crate::executor::core::event::{BlockKey, Event, InputContent, StartInput, WorkerKey};
 use crate::executor::pool::{WorkerInput, WorkerStart};
@@ -24,7 +24,7 @@ pub(crate) struct QueuedInput {
 /// A worker that is started when what its predecessors died of has had time to pass.
 pub(crate) struct LateStart {
     pub(super) at: Instant,
-    stage: usize,
+    role: WorkerRole,
     worker: WorkerKey,
 }
 
@@ -44,40 +44,39 @@ impl ExecutionLoop {
         if self.late_starts[first].at > Instant::now() {
             return None;
         }
-        let LateStart { stage, worker, .. } = self.late_starts.swap_remove(first);
+        let LateStart { role, worker, .. } = self.late_starts.swap_remove(first);
         // It may have been ended before it began.
-        let is_wanted = self.stage_of.contains_key(&worker);
+        let is_wanted = self.roles.contains_key(&worker);
         is_wanted
-            .then(|| self.start_worker(stage, worker).err())
+            .then(|| self.start_worker(role, worker).err())
             .flatten()
     }
 
     /// Starts a worker behind so many that died of the same thing, one after another.
     pub(super) fn start_worker_after(
         &mut self,
-        stage: usize,
+        role: WorkerRole,
         worker: WorkerKey,
         incidents: u32,
     ) -> Result<(), Event> {
-        self.stage_of.insert(worker, stage);
+        self.roles.insert(worker, role);
         let most = START_PAUSES.len() - 1;
         let pause = START_PAUSES[usize::try_from(incidents).map_or(most, |count| count.min(most))];
         if pause.is_zero() {
-            return self.start_worker(stage, worker);
+            return self.start_worker(role, worker);
         }
         let at = Instant::now() + pause;
-        self.late_starts.push(LateStart { at, stage, worker });
+        self.late_starts.push(LateStart { at, role, worker });
         Ok(())
     }
 
-    fn start_worker(&mut self, stage: usize, worker: WorkerKey) -> Result<(), Event> {
-        let StageStart {
+    fn start_worker(&mut self, role: WorkerRole, worker: WorkerKey) -> Result<(), Event> {
+        let KindStart {
             spec,
             calls_python,
             resources,
             captured,
-            ..
-        } = &self.stages[stage];
+        } = &self.stages[role.stage].kinds[role.kind];
         let start = WorkerStart {
             spec,
             calls_python: *calls_python,
@@ -85,9 +84,16 @@ impl ExecutionLoop {
             captured,
             name: &spec.name,
         };
-        self.times.asked(worker, stage, Instant::now());
+        let kind = self.number_of_kind(role);
+        self.times.asked(worker, kind, Instant::now());
         let result = self.pool.start_worker(worker, start);
         self.checked(worker, result)
+    }
+
+    /// Which of the kinds of workers of all stages it is.
+    fn number_of_kind(&self, role: WorkerRole) -> usize {
+        let before = self.stages[..role.stage].iter();
+        before.map(|start| start.kinds.len()).sum::<usize>() + role.kind
     }
 
     /// Gives a worker an input.

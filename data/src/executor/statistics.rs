@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use aktis_common::resources::{CPU, GPU};
+use aktis_common::resources::{CPU, GPU, ResourceRequest};
 
 use super::budgets::Sizes;
 use super::main_loop::ExecutionLoop;
-use crate::graph::{JobPlan, Operator, StagePlan};
+use crate::graph::{JobPlan, Operator, StagePlan, shortage};
 use crate::plan::ComputeKind;
 use crate::sources::Split;
-use crate::stats::{ExecutionStats, OperatorStats, OutputStats, StageStats, WorkerKind};
+use crate::stats::{
+    ExecutionStats, KindStats, OperatorStats, OutputStats, StageStats, WorkerKind, WorkerTime,
+};
 
 /// What a job has cost is kept while it runs, too: its driver may be killed.
 pub(super) const COST_KEPT_EVERY: Duration = Duration::from_secs(30);
@@ -56,22 +58,63 @@ impl ExecutionLoop {
                 }
             }
         }
-        let times = self.times.so_far(Instant::now());
-        for (stage, time) in stats.stages.iter_mut().zip(times) {
-            stage.time = time;
+        let mut times = self.times.so_far(Instant::now()).into_iter();
+        for (index, stage) in stats.stages.iter_mut().enumerate() {
+            let times = times.by_ref().take(self.stages[index].kinds.len());
+            let times: Vec<WorkerTime> = times.collect();
+            stage.time = times.iter().copied().sum();
+            let kinds = stage.kinds.iter_mut().zip(times).enumerate();
+            for (kind, (stats, time)) in kinds {
+                stats.time = time;
+                (stats.workers, stats.starting) = self.executor.workers_of(index, kind);
+                stats.waits = self.why_kind_waits(index, kind, stats);
+            }
         }
+    }
+
+    /// Why no worker of this kind works, for people, where others may; at the end, why none has.
+    fn why_kind_waits(&self, stage: usize, kind: usize, stats: &KindStats) -> Option<String> {
+        if stats.time.workers > 0 || stats.workers > stats.starting {
+            return None;
+        }
+        if self.executor.is_stage_done(stage) {
+            return stats.waits.clone();
+        }
+        let resources = &self.stages[stage].kinds[kind].resources;
+        if let Some(shortage) = shortage(resources, self.executor.view()) {
+            return Some(shortage.to_string());
+        }
+        Some(match stats.workers {
+            0 => "there is nothing for it to do, or others have what it needs".to_owned(),
+            _ => "it waits for room on a node, or loads its function".to_owned(),
+        })
     }
 }
 
-/// What each worker of a stage has.
-fn worker_kind(stage: &StagePlan) -> WorkerKind {
-    let resources = stage.compute.resources.resources();
+/// What each worker has that holds so much.
+fn worker_kind(stage: &StagePlan, resources: &ResourceRequest) -> WorkerKind {
+    let resources = resources.resources();
     let amount = |name| resources.get(name).as_f64();
     WorkerKind {
         keeps_state: stage.compute.kind == ComputeKind::Actors,
         cpus: amount(CPU),
         gpus: amount(GPU),
     }
+}
+
+/// The kinds of workers of a stage that has several, whose operators are these.
+fn initial_kinds(stage: &StagePlan, operators: &[OperatorStats]) -> Vec<KindStats> {
+    if !stage.compute.is_mixed() {
+        return Vec::new();
+    }
+    let pools = stage.compute.pools().into_iter().enumerate();
+    let kinds = pools.map(|(kind, pool)| KindStats {
+        worker: worker_kind(stage, &pool.resources),
+        batch_rows: stage.batch_rows_of(kind),
+        operators: operators.to_vec(),
+        ..KindStats::default()
+    });
+    kinds.collect()
 }
 
 /// What is known before anything has happened.
@@ -100,14 +143,16 @@ pub(super) fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], sizes: &Sizes)
         let end = stage.end.as_ref();
         let sink = end.and_then(|end| end.sink.step());
         let names = own.into_iter().chain(sink.map(|sink| (sink, false)));
+        let operators: Vec<OperatorStats> = names.map(operator).collect();
         StageStats {
             name: stage.name(),
             place: end
                 .filter(|_| job.outputs.len() > 1)
                 .and_then(|end| end.sink.place().map(str::to_owned)),
             givers: job.edges_to(index).map(|edge| edge.from).collect(),
-            operators: names.map(operator).collect(),
-            worker: worker_kind(stage),
+            kinds: initial_kinds(stage, &operators),
+            operators,
+            worker: worker_kind(stage, &stage.compute.resources),
             ..StageStats::default()
         }
     });

@@ -1,5 +1,7 @@
 //! Making the stages fit into the cluster.
 
+use std::fmt;
+
 use aktis_common::ids::NodeId;
 use aktis_common::resources::{
     GPU, GpuDevice, NodeResources, Quantity, ResourceRequest, format_bytes,
@@ -74,9 +76,8 @@ pub fn fit_with_lost(
 /// worker of it.
 pub fn awaited_nodes(stages: &[StagePlan]) -> Vec<NodeView> {
     let stages = stages.iter().filter(|stage| stage.has_map);
-    stages
-        .map(|stage| awaited(&stage.compute.resources))
-        .collect()
+    let pools = stages.flat_map(|stage| stage.compute.pools());
+    pools.map(|pool| awaited(&pool.resources)).collect()
 }
 
 fn awaited(request: &ResourceRequest) -> NodeView {
@@ -95,9 +96,12 @@ fn awaited(request: &ResourceRequest) -> NodeView {
 
 fn all_fit(stages: &[StagePlan], view: &ClusterView) -> bool {
     let mut room = view.emptied();
-    stages
-        .iter()
-        .all(|stage| has_room(&mut room, &stage.compute.resources))
+    stages.iter().all(|stage| {
+        let pools = stage.compute.pools();
+        pools
+            .iter()
+            .any(|pool| has_room(&mut room, &pool.resources))
+    })
 }
 
 /// Takes the room of one worker.
@@ -118,11 +122,60 @@ fn mergeable(job: &JobPlan, view: &ClusterView) -> Option<(Edge, StagePlan)> {
     })
 }
 
+/// One kind of its workers is enough: the others are waited for meanwhile.
 fn check_feasible(stage: &StagePlan, view: &ClusterView) -> Result<(), FitError> {
-    let request = &stage.compute.resources;
+    let shortages = stage
+        .compute
+        .pools()
+        .into_iter()
+        .map(|pool| shortage(&pool.resources, view));
+    let shortages: Vec<Option<Shortage>> = shortages.collect();
+    let name = stage.name();
+    if shortages.iter().any(Option::is_none) {
+        for shortage in shortages.iter().flatten() {
+            tracing::warn!("{name}: workers of one kind wait, others do the work: {shortage}");
+        }
+        return Ok(());
+    }
+    let first = shortages.into_iter().flatten().next();
+    first.map_or(Ok(()), |shortage| Err(shortage.of(name)))
+}
+
+/// Why no node can ever take a worker.
+#[derive(Debug)]
+pub(crate) struct Shortage {
+    resource: String,
+    needed: String,
+    there: String,
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            resource,
+            needed,
+            there,
+        } = self;
+        write!(f, "each needs {needed} {resource}, but {there}")
+    }
+}
+
+impl Shortage {
+    fn of(self, stage: String) -> FitError {
+        FitError {
+            stage,
+            resource: self.resource,
+            needed: self.needed,
+            there: self.there,
+        }
+    }
+}
+
+/// Why no node can ever take a worker with these resources; `None`: one can.
+pub(crate) fn shortage(request: &ResourceRequest, view: &ClusterView) -> Option<Shortage> {
     let nodes = || view.nodes().iter().map(|node| &node.resources);
     if nodes().any(|node| node.could_ever_fit(request)) {
-        return Ok(());
+        return None;
     }
     let most = |name: &str| {
         let totals = nodes().map(|node| node.total().get(name));
@@ -160,8 +213,7 @@ fn check_feasible(stage: &StagePlan, view: &ClusterView) -> Result<(), FitError>
             )
         }
     };
-    Err(FitError {
-        stage: stage.name(),
+    Some(Shortage {
         resource,
         needed,
         there,

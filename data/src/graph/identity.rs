@@ -262,10 +262,16 @@ fn add_reading(stage: &StagePlan, digest: &mut Digest) {
 fn steps_without_functions<'a>(
     stages: impl Iterator<Item = &'a StagePlan>,
 ) -> Result<Vec<u8>, String> {
-    let steps = stages.flat_map(|stage| stage.to_steps().0);
-    let without = steps.map(|step| match step {
+    // Which kinds of workers there are changes nothing: how inputs are cut hangs on the rows of their largest calls, which are told.
+    let steps = stages.flat_map(|stage| {
+        let is_mixed = stage.compute.is_mixed();
+        let steps = stage.to_steps(0).0;
+        steps.into_iter().map(move |step| (step, is_mixed))
+    });
+    let without = steps.map(|(step, is_mixed)| match step {
         Operator::Map(mut call) => {
             call.cache = None;
+            call.batch_rows = call.batch_rows.filter(|_| !is_mixed);
             if let Function::Python(definition) = &mut call.function {
                 *definition = Bytes::new();
             }
@@ -296,6 +302,7 @@ fn steps_without_functions<'a>(
         growing_inputs: 0,
         row_limit: None,
         memory_bytes: 0,
+        even_rows: 0,
         prefetch_batches: 0,
         partitioner: None,
         group: None,

@@ -12,7 +12,7 @@ use datafusion_expr::{Expr, TableSource};
 
 use super::edge::{Edge, EdgeKind};
 use super::group::StageGroup;
-use super::operator::{MapCall, Operator};
+use super::operator::{Function, MapCall, Operator};
 use super::output::{PlannedOutput, StageEnd};
 use super::partition::{PartitionBy, Partitioner};
 use super::size;
@@ -20,9 +20,12 @@ use aktis_common::resources::ResourceRequest;
 
 use crate::block::BlockHandle;
 use crate::executor::core::skew::Spread;
-use crate::plan::{Compute, ComputeKind, MapFunction, MapSpec};
+use crate::plan::{Compute, ComputeKind, MapFunction, MapSpec, OtherWorkers};
 use crate::registered::Registered;
 use crate::stats::givers_text;
+
+/// Where workers are of several kinds and nobody says how many rows a call has, what comes out goes on in so many.
+const EVEN_ROWS: usize = 1024;
 
 /// A step and its name for people.
 #[derive(Debug, Clone)]
@@ -32,6 +35,20 @@ pub struct PlannedStep {
     pub(crate) operator: Operator,
     /// The object that holds the references of its function.
     pub(crate) captured: Option<BlockHandle>,
+}
+
+impl PlannedStep {
+    /// The same in workers of another kind.
+    fn of_other(mut self, other: &OtherWorkers) -> Self {
+        let Operator::Map(call) = &mut self.operator else {
+            return self;
+        };
+        call.batch_rows = other.batch_rows.map(|rows| rows as u64);
+        if let Some(function) = &other.function {
+            (call.function, self.captured) = Function::of(function);
+        }
+        self
+    }
 }
 
 /// Where the rows of a stage begin.
@@ -184,6 +201,9 @@ impl StagePlan {
         if !self.has_map {
             return true;
         }
+        if self.compute.is_mixed() || map.compute.is_mixed() {
+            return false;
+        }
         let same_workers = self.compute.resources == map.compute.resources;
         match (self.compute.kind, map.compute.kind) {
             (ComputeKind::Tasks, ComputeKind::Tasks) => {
@@ -213,15 +233,12 @@ impl StagePlan {
         self.is_native &= matches!(map.function, MapFunction::Model(_));
         self.compute = map.compute.clone();
         if !self.has_map {
-            self.batch_rows = map.batch_rows;
+            self.batch_rows = map.compute.most_batch_rows(map.batch_rows);
         }
         self.window_rows = self.window_rows.max(map.window_rows);
         self.overlaps |= map.window_rows > 0 && matches!(map.function, MapFunction::Python(_));
         self.has_map = true;
-        let captured = match &map.function {
-            MapFunction::Python(python) => python.captured.clone(),
-            MapFunction::Model(_) => None,
-        };
+        let (_, captured) = Function::of(&map.function);
         self.steps.push(PlannedStep {
             name: map.name.clone(),
             operator: Operator::Map(MapCall::of(map)),
@@ -229,8 +246,12 @@ impl StagePlan {
         });
     }
 
-    /// Two stages as one, where there is no room for both; `None`: nobody could serve both requests at once.
+    /// Two stages as one, where there is no room for both; `None`: nobody could serve both requests at once, or those of one are of
+    /// several kinds.
     fn merged(mut self, next: Self) -> Option<Self> {
+        if self.compute.is_mixed() || next.compute.is_mixed() {
+            return None;
+        }
         let (one, other) = (&self.compute.resources, &next.compute.resources);
         let mut resources = one.resources().clone();
         for (name, amount) in other.resources().iter() {
@@ -264,6 +285,20 @@ impl StagePlan {
         steps.any(|step| matches!(&step.operator, Operator::Map(call) if call.batching.is_auto))
     }
 
+    /// Rows of the first function's calls, in workers of this kind.
+    pub(crate) fn batch_rows_of(&self, kind: usize) -> Option<u64> {
+        if let Some(other) = kind.checked_sub(1) {
+            return self.compute.others[other]
+                .batch_rows
+                .map(|rows| rows as u64);
+        }
+        let mut calls = self.steps.iter().filter_map(|step| match &step.operator {
+            Operator::Map(call) => Some(call.batch_rows),
+            _ => None,
+        });
+        calls.next().flatten()
+    }
+
     /// Whether its rows leave as blocks.
     pub(crate) fn makes_blocks(&self) -> bool {
         self.sink_settings().is_none()
@@ -274,18 +309,29 @@ impl StagePlan {
         self.end.as_ref().and_then(|end| end.sink.settings())
     }
 
-    /// Its steps for workers, and the objects that a worker is made with: those that hold references of functions.
-    pub(crate) fn to_steps(&self) -> (Vec<Operator>, Vec<BlockHandle>) {
+    /// What workers of a kind run, and the objects that one is made with: those that hold references of functions.
+    pub(crate) fn to_steps(&self, kind: usize) -> (Vec<Operator>, Vec<BlockHandle>) {
         let (mut steps, mut captured) = (Vec::with_capacity(self.steps.len()), Vec::new());
+        let other = kind.checked_sub(1).map(|other| &self.compute.others[other]);
         for step in &self.steps {
-            let mut operator = step.operator.clone();
-            if let (Operator::Map(call), Some(handle)) = (&mut operator, &step.captured) {
+            let step = other.map_or_else(|| step.clone(), |other| step.clone().of_other(other));
+            let mut operator = step.operator;
+            if let (Operator::Map(call), Some(handle)) = (&mut operator, step.captured) {
                 call.captured = u32::try_from(captured.len()).ok();
-                captured.push(handle.clone());
+                captured.push(handle);
             }
             steps.push(operator);
         }
         (steps, captured)
+    }
+
+    /// In how many rows at once what comes out goes on, so that blocks are the same whatever kind of worker has made them: calls of
+    /// different kinds have different numbers of rows. 0: as it comes.
+    pub(crate) fn even_rows(&self) -> u64 {
+        if !self.compute.is_mixed() {
+            return 0;
+        }
+        self.batch_rows.unwrap_or(EVEN_ROWS).max(1) as u64
     }
 }
 
@@ -298,7 +344,8 @@ impl JobPlan {
     /// The stage, for people: where its rows come from, who else gets them, and how many are read at most.
     pub(crate) fn line(&self, index: usize) -> String {
         let stage = &self.stages[index];
-        let mut line = format!("  {index}: {} ({})", stage.name(), stage.compute);
+        let compute = stage.compute.kinds_text(stage.batch_rows_of(0));
+        let mut line = format!("  {index}: {} ({compute})", stage.name());
         let givers: Vec<usize> = self.edges_to(index).map(|edge| edge.from).collect();
         line.push_str(&givers_text(&givers));
         let takers: Vec<usize> = self.edges_from(index).map(|edge| edge.to).collect();

@@ -342,7 +342,8 @@ impl StagePlan {
             let rows = call
                 .batch_rows
                 .filter(|_| call.batching.group_keys.is_empty());
-            tail.batch_rows = rows.and_then(|rows| usize::try_from(rows).ok());
+            let rows = rows.and_then(|rows| usize::try_from(rows).ok());
+            tail.batch_rows = self.compute.most_batch_rows(rows);
             tail.compute = self.compute.clone();
             tail.has_map = true;
             tail.is_native = self.is_native;

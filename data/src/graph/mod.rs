@@ -30,6 +30,7 @@ mod tests;
 mod window;
 
 pub use edge::{Edge, EdgeKind};
+pub(crate) use fit::shortage;
 pub use fit::{FitError, awaited_nodes, fit, fit_with_lost};
 pub use fold::{Fold, FoldCall};
 pub use fragment::{

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 
 use super::fragment::Fragment;
+use crate::block::BlockHandle;
 use crate::plan::{
     Batching, CacheSpec, Expectation, Expression, FailurePolicy, Kept, LateStep, MapFunction,
     MapSpec, Produces,
@@ -92,13 +93,23 @@ pub enum Function {
     Model(Box<ModelSpec>),
 }
 
+impl Function {
+    /// What a plan says, and the object that holds its references.
+    pub(crate) fn of(function: &MapFunction) -> (Self, Option<BlockHandle>) {
+        match function {
+            MapFunction::Python(python) => (
+                Self::Python(python.definition.clone()),
+                python.captured.clone(),
+            ),
+            MapFunction::Model(spec) => (Self::Model(spec.clone()), None),
+        }
+    }
+}
+
 impl MapCall {
     /// The call of `map`'s function.
     pub(crate) fn of(map: &MapSpec) -> Self {
-        let function = match &map.function {
-            MapFunction::Python(python) => Function::Python(python.definition.clone()),
-            MapFunction::Model(spec) => Function::Model(spec.clone()),
-        };
+        let (function, _) = Function::of(&map.function);
         Self {
             name: map.name.clone(),
             function,

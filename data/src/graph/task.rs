@@ -27,6 +27,8 @@ pub struct StageTask {
     pub row_limit: Option<u64>,
     /// Rows that relational work holds at once, in bytes; the rest goes to disk.
     pub memory_bytes: u64,
+    /// What comes out goes on in so many rows at once, before it is cut; 0: as it comes.
+    pub even_rows: u64,
     /// Reading runs ahead on a thread of its own, by this many batches; 0: it does not.
     pub prefetch_batches: u32,
     /// Which partition a row that leaves belongs to; `None`: all belong to the first.

@@ -4,6 +4,7 @@ pub(crate) mod blocks;
 pub(crate) mod cached;
 pub(crate) mod chance;
 pub(crate) mod comparable;
+pub(crate) mod even;
 pub(crate) mod expect;
 pub(crate) mod failing;
 pub(crate) mod feeds;

@@ -30,7 +30,7 @@ mod windows;
 
 pub(crate) use aggregates::aggregate_function;
 pub use batching::Batching;
-pub use compute::{Compute, ComputeKind};
+pub use compute::{Compute, ComputeKind, OtherWorkers, PoolSpec};
 pub use dataset::Dataset;
 pub(crate) use expectation::share_exceeds;
 pub use expectation::{Expectation, MostViolations};

@@ -24,6 +24,7 @@ fn worker_of(steps: Vec<Operator>, partitioner: Option<Partitioner>) -> StageWor
         block_bytes: 20_000,
         growing_inputs: 0,
         memory_bytes: 1 << 20,
+        even_rows: 0,
         row_limit: None,
         prefetch_batches: 0,
         partitioner,

@@ -42,6 +42,11 @@ pub(super) fn worker_of(maps: &[MapSpec]) -> StageWorker {
 }
 
 pub(super) fn worker_with(steps: Vec<Operator>) -> StageWorker {
+    evened_worker(steps, 0)
+}
+
+/// What comes out goes on in so many rows at once.
+pub(super) fn evened_worker(steps: Vec<Operator>, even_rows: u64) -> StageWorker {
     let task = StageTask {
         name: "Read->Map".to_owned(),
         source: handed_on(),
@@ -51,6 +56,7 @@ pub(super) fn worker_with(steps: Vec<Operator>) -> StageWorker {
         growing_inputs: 0,
         row_limit: None,
         memory_bytes: 1 << 20,
+        even_rows,
         prefetch_batches: 0,
         partitioner: None,
         group: None,
@@ -67,7 +73,7 @@ fn run(name: &str, known: FailingSpec) -> (Vec<Vec<i64>>, Vec<u64>) {
     run_in(worker(name), input).expect("goes on")
 }
 
-fn run_in(
+pub(super) fn run_in(
     mut worker: StageWorker,
     input: InputSpec,
 ) -> Result<(Vec<Vec<i64>>, Vec<u64>), TaskFailure> {

@@ -52,6 +52,7 @@ use aktis_worker::{Runtime, TaskFailure, Value};
 use bytes::Bytes;
 
 use crate::graph::{MapCall, Operator, StageTask};
+use crate::operators::even::EvenRows;
 use crate::operators::failing::Watch;
 use crate::operators::failing::notes::{HeadNotes, NoNotes, Notes};
 use crate::operators::fragment::{HotKeys, SpillPlace};
@@ -182,9 +183,11 @@ impl StageWorker {
             attempt: input.attempt,
         };
         let output = Output::open(&self.task, written, bounds)?;
+        let is_evened = self.task.even_rows > 0 && !matches!(output, Output::Sink(_));
         Ok(RunningInput {
             stream,
             output,
+            even: is_evened.then(|| EvenRows::new(self.task.even_rows)),
             meters,
             hot_keys,
             seen: SeenColumns::default(),
@@ -316,6 +319,8 @@ fn captured_of<'a>(call: &MapCall, all: &'a [Value]) -> Result<Option<&'a Value>
 mod exchange_tests;
 #[cfg(test)]
 mod failing_tests;
+#[cfg(test)]
+mod mixed_tests;
 #[cfg(test)]
 mod queued_tests;
 #[cfg(test)]

@@ -39,6 +39,18 @@ impl Output {
         })
     }
 
+    /// Adds rows that leave as blocks.
+    pub(super) fn push(&mut self, batch: RecordBatch) -> Result<(), TaskFailure> {
+        match self {
+            Self::Blocks(cutter) => {
+                cutter.push(batch);
+                Ok(())
+            }
+            Self::Partitions(cutter) => cutter.push(batch),
+            Self::Sink(_) => Ok(()),
+        }
+    }
+
     /// A block that is whole.
     pub(super) fn next_full(&mut self) -> Option<CutBlock> {
         match self {

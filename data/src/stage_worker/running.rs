@@ -16,6 +16,7 @@ use super::output::Output;
 use super::seen::SeenColumns;
 use crate::block;
 use crate::operators::blocks::CutBlock;
+use crate::operators::even::EvenRows;
 use crate::operators::failing::FailingInput;
 use crate::operators::fragment::HotKeys;
 use crate::operators::stream::{BatchStream, CallsBegun, is_pause};
@@ -34,6 +35,8 @@ const NEARLY_ALL_BYTES: u64 = 32 << 20;
 pub(super) struct RunningInput {
     pub(super) stream: Box<dyn BatchStream>,
     pub(super) output: Output,
+    /// Where workers are of several kinds, so that all of them cut blocks in the same places.
+    pub(super) even: Option<EvenRows>,
     pub(super) meters: StageMeters,
     /// Where a join names keys with very many rows.
     pub(super) hot_keys: Option<HotKeys>,
@@ -187,6 +190,9 @@ impl RunningInput {
             };
             let Some(batch) = batch else {
                 self.is_at_end = true;
+                let rest = self.even.as_mut().map(EvenRows::close).transpose()?;
+                rest.flatten()
+                    .map_or(Ok(()), |rest| self.output.push(rest))?;
                 self.output.close();
                 continue;
             };
@@ -238,13 +244,15 @@ impl RunningInput {
             let (before, after) = (self.stream.position_before(), self.stream.position());
             marks.took(batch.num_rows() as u64, before, after);
         }
-        let sink = match &mut self.output {
-            Output::Blocks(cutter) => {
-                cutter.push(batch);
-                return Ok(0);
-            }
-            Output::Partitions(cutter) => return cutter.push(batch).map(|()| 0),
-            Output::Sink(sink) => sink,
+        let Output::Sink(sink) = &mut self.output else {
+            let batches = match &mut self.even {
+                Some(even) => even.push(batch)?,
+                None => vec![batch],
+            };
+            batches
+                .into_iter()
+                .try_for_each(|batch| self.output.push(batch))?;
+            return Ok(0);
         };
         let rows = batch.num_rows() as u64;
         let noting = self.noting.as_mut().filter(|_| !is_noted);

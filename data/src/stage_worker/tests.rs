@@ -387,6 +387,7 @@ fn repeated_input_leaves_out_what_was_delivered() {
         row_limit: None,
         prefetch_batches: 0,
         memory_bytes: 1 << 26,
+        even_rows: 0,
         partitioner: None,
         group: None,
     };

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{ExecutionStats, OperatorStats, StageStats, bytes_text, duration_text, givers_text};
+use super::{
+    ExecutionStats, KindStats, OperatorStats, StageStats, bytes_text, duration_text, givers_text,
+};
 
 impl ExecutionStats {
     /// As text, one line per operator.
@@ -78,12 +80,35 @@ impl StageStats {
                 self.time.to_text()
             );
         }
+        for kind in &self.kinds {
+            kind.write(text);
+        }
         if self.time.rows_repeated > 0 {
             let rows = self.time.rows_repeated;
             let _ = writeln!(text, "  {rows} rows were read again after losses");
         }
         if self.deaths > 0 {
             let _ = writeln!(text, "  {} workers died and were replaced", self.deaths);
+        }
+    }
+}
+
+impl KindStats {
+    fn write(&self, text: &mut String) {
+        let name = self.name();
+        if let Some(called) = self.called().filter(|called| called.rows_in > 0) {
+            let _ = writeln!(
+                text,
+                "    {name}: {} rows in {} batches, busy {}; {} workers for {}",
+                called.rows_in,
+                called.batches_out,
+                duration_text(called.wall),
+                self.time.workers,
+                duration_text(self.time.held()),
+            );
+        }
+        if let Some(why) = &self.waits {
+            let _ = writeln!(text, "    {name}: waits: {why}");
         }
     }
 }

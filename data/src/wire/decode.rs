@@ -34,6 +34,7 @@ pub(crate) fn decode_task(spec: StageSpec) -> Result<StageTask, TaskFailure> {
         row_limit: spec.row_limit,
         prefetch_batches: spec.prefetch_batches,
         memory_bytes: spec.memory_bytes,
+        even_rows: spec.even_rows,
         partitioner,
         group: spec.group.map(group::decode).transpose()?,
     })

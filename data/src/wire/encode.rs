@@ -26,6 +26,7 @@ pub(crate) fn encode_task(task: &StageTask) -> Result<StageSpec, DataFusionError
         row_limit: task.row_limit,
         prefetch_batches: task.prefetch_batches,
         memory_bytes: task.memory_bytes,
+        even_rows: task.even_rows,
         partitioner: task.partitioner.as_ref().map(partition::encode),
         group: task.group.as_ref().map(group::encode).transpose()?,
     })

@@ -51,6 +51,9 @@ pub struct StageSpec {
     /// Absent: inputs are opened by the source.
     #[prost(message, optional, tag = "10")]
     pub group: Option<GroupSpec>,
+    /// What comes out goes on in so many rows at once; 0: as it comes.
+    #[prost(uint64, tag = "12")]
+    pub even_rows: u64,
 }
 
 /// As [`Partitioner`](crate::graph::Partitioner).

@@ -344,6 +344,7 @@ fn tasks() -> impl Strategy<Value = StageTask> {
         .prop_map(|(name, source, steps, sink, numbers, partitioner)| {
             let (block_bytes, row_limit, prefetch_batches, memory_bytes) = numbers;
             StageTask {
+                even_rows: memory_bytes,
                 name,
                 source,
                 steps,
@@ -384,6 +385,7 @@ fn planned_expression_travels_without_the_name_of_its_table() {
         row_limit: None,
         prefetch_batches: 0,
         memory_bytes: 1 << 26,
+        even_rows: 0,
         partitioner: None,
         group: None,
     };

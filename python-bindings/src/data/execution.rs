@@ -6,7 +6,9 @@ use aktis_data::Execution;
 use aktis_data::costs::OperatorCost;
 use aktis_data::executor::{DeliveredBlock, Next};
 use aktis_data::plan::MostViolations;
-use aktis_data::stats::{ChosenBatch, ExecutionStats, ExpectationStats, StageStats, WorkerTime};
+use aktis_data::stats::{
+    ChosenBatch, ExecutionStats, ExpectationStats, KindStats, OperatorStats, StageStats, WorkerTime,
+};
 use aktis_worker::{ObjectRef, TaskFailure};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -188,6 +190,11 @@ impl PyExecution {
             .collect()
     }
 
+    /// The kinds of workers of which none works, though others of their stage do, and why.
+    fn waiting_kinds(&self) -> Vec<String> {
+        self.0.stats().waiting_kinds()
+    }
+
     /// What it did, as text.
     fn stats_text(&self) -> String {
         self.0.stats().to_text()
@@ -307,10 +314,12 @@ fn chosen_to_py<'py>(py: Python<'py>, chosen: &ChosenBatch) -> PyResult<Bound<'p
     Ok(dict)
 }
 
-fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, PyDict>> {
-    let dict = PyDict::new(py);
-    let mut operators = Vec::with_capacity(stage.operators.len());
-    for operator in &stage.operators {
+fn operators_to_py<'py>(
+    py: Python<'py>,
+    operators: &[OperatorStats],
+) -> PyResult<Vec<Bound<'py, PyDict>>> {
+    let mut entries = Vec::with_capacity(operators.len());
+    for operator in operators {
         let entry = PyDict::new(py);
         entry.set_item("name", &operator.name)?;
         entry.set_item("rows_in", operator.rows_in)?;
@@ -332,8 +341,32 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
             .map(|one| chosen_to_py(py, one))
             .collect();
         entry.set_item("chosen_batches", chosen?)?;
-        operators.push(entry);
+        entries.push(entry);
     }
+    Ok(entries)
+}
+
+fn kind_to_py<'py>(py: Python<'py>, kind: &KindStats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let called = kind.called().cloned().unwrap_or_default();
+    dict.set_item("worker", kind.worker.name())?;
+    dict.set_item("cpus", kind.worker.cpus)?;
+    dict.set_item("gpus", kind.worker.gpus)?;
+    dict.set_item("batch_size", kind.batch_rows)?;
+    dict.set_item("workers", kind.workers)?;
+    dict.set_item("starting", kind.starting)?;
+    dict.set_item("rows", called.rows_in)?;
+    dict.set_item("batches", called.batches_out)?;
+    dict.set_item("busy_s", called.wall.as_secs_f64())?;
+    dict.set_item("operators", operators_to_py(py, &kind.operators)?)?;
+    dict.set_item("time", time_to_py(py, &kind.time)?)?;
+    dict.set_item("waits", kind.waits.as_deref())?;
+    Ok(dict)
+}
+
+fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    let operators = operators_to_py(py, &stage.operators)?;
     dict.set_item("name", &stage.name)?;
     dict.set_item("givers", &stage.givers)?;
     dict.set_item("place", stage.place.as_deref())?;
@@ -350,6 +383,12 @@ fn stage_to_py<'py>(py: Python<'py>, stage: &StageStats) -> PyResult<Bound<'py, 
     dict.set_item("cpus", stage.worker.cpus)?;
     dict.set_item("gpus", stage.worker.gpus)?;
     dict.set_item("time", time_to_py(py, &stage.time)?)?;
+    let kinds: PyResult<Vec<_>> = stage
+        .kinds
+        .iter()
+        .map(|kind| kind_to_py(py, kind))
+        .collect();
+    dict.set_item("kinds", kinds?)?;
     dict.set_item("cut_partitions", stage.cut_partitions.0)?;
     dict.set_item("cut_inputs", stage.cut_partitions.1)?;
     let hot_keys: Vec<&String> = stage.hot_keys.iter().collect();

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use aktis_common::resources::{Quantity, ResourceRequest, ResourceSet};
 use aktis_data::block::BlockHandle;
+use aktis_data::operators::model::model_map;
 use aktis_data::plan::{
     Batching, CacheSpec, Compute, ComputeKind, FailurePolicy, Kept, MapFunction, MapSpec, OnError,
-    Produces, PythonFunction,
+    OtherWorkers, PoolSpec, Produces, PythonFunction,
 };
 use aktis_worker::ObjectRef;
 use arrow::datatypes::SchemaRef;
@@ -15,23 +16,86 @@ use bytes::Bytes;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
+use super::errors::plan_error;
+use super::plan::model_spec;
+use crate::object_ref::PyObjectRef;
+
 /// Workers and resources, as `_functions.compute_of` makes them.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-pub(crate) struct ComputeOptions {
+pub(crate) struct ComputeOptions<'py> {
     is_actors: bool,
     min_workers: usize,
     initial_workers: Option<usize>,
     max_workers: Option<usize>,
     resources: HashMap<String, f64>,
     is_default: bool,
+    others: Vec<OtherOptions<'py>>,
 }
 
-impl ComputeOptions {
+/// Workers of another kind, as `_functions.other_workers` makes them.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+pub(crate) struct OtherOptions<'py> {
+    min_workers: usize,
+    initial_workers: Option<usize>,
+    max_workers: Option<usize>,
+    resources: HashMap<String, f64>,
+    batch_rows: Option<usize>,
+    definition: Option<Vec<u8>>,
+    captured: Option<PyRef<'py, PyObjectRef>>,
+    model: Option<String>,
+}
+
+impl OtherOptions<'_> {
+    fn to_others(&self) -> PyResult<OtherWorkers> {
+        let pool = PoolSpec {
+            min_workers: self.min_workers,
+            initial_workers: self.initial_workers,
+            max_workers: self.max_workers,
+            resources: resource_request(&self.resources)?,
+        };
+        if let Some(spec) = &self.model {
+            let map = model_map(model_spec(spec)?, Compute::actors());
+            let map = map.map_err(|error| plan_error(&error))?;
+            return Ok(OtherWorkers {
+                pool,
+                batch_rows: map.batch_rows,
+                function: Some(map.function),
+            });
+        }
+        let python = |definition: &Vec<u8>| PythonFunction {
+            definition: Bytes::from(definition.clone()),
+            captured: captured_block(self.captured.as_ref()),
+        };
+        Ok(OtherWorkers {
+            pool,
+            batch_rows: self.batch_rows,
+            function: self
+                .definition
+                .as_ref()
+                .map(python)
+                .map(MapFunction::Python),
+        })
+    }
+}
+
+/// The object that holds the references of a function.
+fn captured_block(captured: Option<&PyRef<'_, PyObjectRef>>) -> Option<BlockHandle> {
+    captured.map(|captured| BlockHandle::new(captured.reference().clone()))
+}
+
+fn resource_request(amounts: &HashMap<String, f64>) -> PyResult<ResourceRequest> {
+    ResourceRequest::new(resource_set(amounts), 0)
+        .map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+impl ComputeOptions<'_> {
     pub(crate) fn to_compute(&self) -> PyResult<Compute> {
-        let resources = ResourceRequest::new(resource_set(&self.resources), 0)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let resources = resource_request(&self.resources)?;
+        let others = self.others.iter().map(OtherOptions::to_others);
         Ok(Compute {
+            others: others.collect::<PyResult<_>>()?,
             kind: if self.is_actors {
                 ComputeKind::Actors
             } else {

@@ -69,7 +69,7 @@ impl PyPlan {
         definition: Vec<u8>,
         captured: Option<PyRef<'_, PyObjectRef>>,
         name: String,
-        compute: ComputeOptions,
+        compute: ComputeOptions<'_>,
         batch_rows: Option<usize>,
         window_rows: usize,
         reads: Option<Vec<String>>,
@@ -109,7 +109,7 @@ impl PyPlan {
     fn model(
         &self,
         spec: &str,
-        compute: ComputeOptions,
+        compute: ComputeOptions<'_>,
         failures: Option<FailureOptions>,
         cache: Option<(String, String)>,
     ) -> PyResult<Self> {
@@ -317,6 +317,6 @@ impl PyPlan {
     }
 }
 
-fn model_spec(json: &str) -> PyResult<ModelSpec> {
+pub(super) fn model_spec(json: &str) -> PyResult<ModelSpec> {
     ModelSpec::from_json(json).map_err(|error| PyValueError::new_err(format!("a model: {error}")))
 }

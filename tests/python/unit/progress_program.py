@@ -56,6 +56,9 @@ class Run:
     def waiting_stages(self):
         return []
 
+    def waiting_kinds(self):
+        return []
+
 
 def print_as_workers():
     """Sixty lines, from the thread that prints the lines of workers, while the bar moves."""

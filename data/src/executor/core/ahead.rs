@@ -35,7 +35,7 @@ impl Stage {
                 .all(|(_, kind)| kind == EdgeKind::Forward)
         };
         let is_settled =
-            self.workers.first_idle().is_none() && self.workers.count() <= self.target_workers;
+            self.workers.first_idle().is_none() && self.workers.count() <= self.target_workers();
         let may = self.setup.looks_ahead && !self.is_limited && is_settled;
         may && is_streamed() && self.waiting() >= self.workers.count()
     }
@@ -43,12 +43,9 @@ impl Stage {
     /// Whether an input that waits in this worker is done no later than if it waited for the first one that is free: the others have
     /// enough to do until then. How fast it is must be known.
     fn has_enough_beside(&self, worker: WorkerKey) -> bool {
-        let own = self.workers.load(worker).seconds_per_row();
-        let times = own.map(|_| self.times_as_long(worker).unwrap_or(1.0).max(1.0));
         // It has one, which it may just have begun, and takes as long for the next one.
-        times.is_some_and(|times| {
-            let enough = (2.0 * times - 1.0) * as_f64(self.workers.count() as u64);
-            as_f64(self.waiting() as u64) >= enough
-        })
+        let workers = as_f64(self.workers.count() as u64);
+        self.done_meanwhile(worker)
+            .is_some_and(|done| as_f64(self.waiting() as u64) >= 2.0 * done - workers)
     }
 }

@@ -1,5 +1,7 @@
 //! What is asked of an executor between events.
 
+use aktis_common::scheduling::ClusterView;
+
 use super::Executor;
 use super::event::BlockKey;
 
@@ -24,6 +26,17 @@ impl Executor {
     pub fn workers(&self, stage: usize) -> (usize, usize) {
         let workers = &self.stages[stage].workers;
         (workers.count(), workers.starting())
+    }
+
+    /// The same of one kind of its workers.
+    pub fn workers_of(&self, stage: usize, kind: usize) -> (usize, usize) {
+        let workers = &self.stages[stage].workers;
+        (workers.count_of(kind), workers.starting_of(kind))
+    }
+
+    /// What the cluster has, as far as it is known.
+    pub fn view(&self) -> &ClusterView {
+        &self.setup.view
     }
 
     /// Partitions that were too large for one input of the stage, and the inputs that they became.

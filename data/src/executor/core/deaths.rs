@@ -142,8 +142,9 @@ impl Executor {
         };
         let next_worker = self.next_worker;
         let stage = &mut self.stages[index];
+        let starts = &mut stage.starts[stage.workers.kind_of(worker)];
         stage.workers.remove(worker);
-        if stage.starts.add(worker, next_worker) && stage.starts.incidents >= CONSTRUCTIONS {
+        if starts.add(worker, next_worker) && starts.incidents >= CONSTRUCTIONS {
             self.finish(Err(failure));
         }
     }
@@ -161,6 +162,7 @@ impl Executor {
         let (max_deaths, next_worker) = (self.setup.max_deaths, self.next_worker);
         let is_node = failure.code == ErrorCode::NodeDied;
         let stage = &mut self.stages[index];
+        let kind = stage.workers.kind_of(worker);
         match stage.workers.remove(worker) {
             Some(WorkerState::Busy(held)) => {
                 let mut all: Vec<Active> = held.into_all().collect();
@@ -191,9 +193,10 @@ impl Executor {
                 }
             }
             Some(WorkerState::Starting) => {
-                let is_new = stage.starts.add(worker, next_worker);
-                if is_new && stage.starts.incidents > max_deaths {
-                    let failure = never_started(&stage.setup.name, stage.starts.incidents, failure);
+                let starts = &mut stage.starts[kind];
+                let is_new = starts.add(worker, next_worker);
+                if is_new && starts.incidents > max_deaths {
+                    let failure = never_started(&stage.setup.name, starts.incidents, failure);
                     self.finish(Err(failure));
                 }
             }

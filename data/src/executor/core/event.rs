@@ -92,6 +92,8 @@ pub enum Event {
     Pulled(Pulled),
     /// The consumer has read a delivered block, and it is free.
     Taken(BlockKey),
+    /// It is the time that was asked for.
+    TimePassed,
     /// Nobody wants the rest.
     Cancelled,
 }
@@ -122,9 +124,11 @@ pub enum Effect {
     StartWorker {
         /// The stage.
         stage: usize,
+        /// Which of the kinds of workers of the stage.
+        kind: usize,
         /// The worker's name from now on.
         worker: WorkerKey,
-        /// How often in a row workers of the stage have died before they were ready: what they died of needs time to
+        /// How often in a row workers of that kind have died before they were ready: what they died of needs time to
         /// pass, or to be noticed.
         incidents: u32,
     },

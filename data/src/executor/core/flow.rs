@@ -70,7 +70,8 @@ impl Executor {
         if self.stages[index].is_done {
             return false;
         }
-        self.resize(index)
+        self.take_over(index)
+            || self.resize(index)
             || self.start_rerun(index)
             || self.start_input(index, is_forced)
             || (!is_forced && (self.queue_input(index) || self.look_ahead(index)))
@@ -87,8 +88,8 @@ impl Executor {
             return false;
         }
         let beyond = self.stages.iter().enumerate().find_map(|(index, stage)| {
-            let is_beyond = stage.workers.count() > stage.target_workers;
-            let worker = stage.workers.last_paused().filter(|_| is_beyond);
+            let worker = stage.workers.last_paused();
+            let worker = worker.filter(|&worker| stage.is_beyond(worker));
             worker.map(|worker| (index, worker))
         });
         let Some((index, worker)) = beyond else {
@@ -152,7 +153,7 @@ impl Executor {
     fn start_input(&mut self, index: usize, is_forced: bool) -> bool {
         let stage = &self.stages[index];
         let may_take = |&worker: &WorkerKey| is_forced || !stage.holds_up_the_end(worker);
-        let Some(worker) = stage.workers.idle().find(may_take) else {
+        let Some(worker) = stage.idle_worker(may_take) else {
             return false;
         };
         let is_there = |sequence: &u64| {
@@ -179,8 +180,11 @@ impl Executor {
             .pending
             .remove(&sequence)
             .expect("only pending inputs are sent");
-        let work = Work::Input(input);
-        Active { sequence, work }
+        Active {
+            sequence,
+            work: Work::Input(input),
+            since: self.now,
+        }
     }
 
     /// Gives an input to a worker that is about to have too few calls under way, and pulls it for the one that it has. Inputs that
@@ -292,7 +296,6 @@ impl Executor {
     /// Starts workers that have something to do, ends those that have not.
     fn resize(&mut self, index: usize) -> bool {
         let stage = &mut self.stages[index];
-        let have = stage.workers.count();
         let waiting = stage.waiting();
         let active = stage.workers.busy();
         // Workers of later stages start early: they load their models while the first rows are read. Behind a barrier that would
@@ -302,21 +305,19 @@ impl Executor {
         } else {
             stage.early_workers()
         };
-        let useful = (waiting + active).max(early).min(stage.target_workers);
-        if have < useful {
+        if let Some(kind) = stage.kind_to_start((waiting + active).max(early)) {
             let worker = WorkerKey(self.next_worker);
             self.next_worker += 1;
-            stage.workers.add(worker);
+            stage.workers.add(worker, kind);
             self.effects.push(Effect::StartWorker {
                 stage: index,
+                kind,
                 worker,
-                incidents: stage.starts.incidents,
+                incidents: stage.starts[kind].incidents,
             });
             return true;
         }
-        let has_no_work = stage.is_fed() && waiting == 0 && have > active;
-        let is_spare = have > stage.target_workers || has_no_work;
-        if is_spare && let Some(worker) = stage.workers.first_idle() {
+        if let Some((worker, has_no_work)) = stage.spare_worker() {
             stage.workers.remove(worker);
             self.effects.push(Effect::StopWorker(worker));
             if has_no_work {

@@ -33,6 +33,7 @@ mod edges;
 pub mod event;
 mod feeds;
 mod flow;
+mod kinds;
 mod lineage;
 mod outputs;
 mod recovery;
@@ -45,6 +46,7 @@ mod workers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
@@ -52,6 +54,7 @@ use aktis_worker::TaskFailure;
 use crate::graph::{Edge, EdgeKind};
 use deaths::Deaths;
 use event::{BlockKey, BlockSlice, Effect, Event, Pulled, WorkerKey};
+use kinds::KindShare;
 use lineage::{Account, BlockTable, Ingredients, Recipe};
 use sizing::StageDemand;
 use stage::{Active, Expected, Load, Stage, StageSetup, Work, as_f64};
@@ -98,6 +101,8 @@ pub struct Executor {
     deaths: Deaths,
     is_over: bool,
     effects: Vec<Effect>,
+    /// How long the job has run.
+    now: Duration,
     /// How often the sizes of the pools were thought over, for tests.
     #[cfg(test)]
     sizings: usize,
@@ -110,7 +115,7 @@ impl Executor {
         let (mut stages, mut demands) = (Vec::new(), Vec::new());
         let noted: Vec<usize> = parts.iter().map(|part| part.noted_inputs).collect();
         for (index, part) in parts.into_iter().enumerate() {
-            let mut stage = Stage::new(part.setup);
+            let mut stage = Stage::new(part.setup, part.demand.pools.len());
             stage.expected = Some(Expected {
                 rows: part.source_rows,
                 inputs: part.splits as u64,
@@ -133,6 +138,7 @@ impl Executor {
             deaths: Deaths::default(),
             is_over: false,
             effects: Vec::new(),
+            now: Duration::ZERO,
             #[cfg(test)]
             sizings: 0,
         }
@@ -186,7 +192,7 @@ impl Executor {
             Event::BlockLost(block) => self.block_lost(block),
             Event::NodesChanged(view) => self.nodes_changed(view),
             Event::BudgetChanged(bytes) => self.setup.budget_bytes = bytes,
-            Event::Taken(_) => {}
+            Event::Taken(_) | Event::TimePassed => {}
             Event::Cancelled => self.finish(Ok(())),
         }
         self.advance();
@@ -201,9 +207,7 @@ impl Executor {
         self.setup.view = view;
         self.size_pools();
         for stage in &mut self.stages {
-            while stage.workers.count() > stage.target_workers
-                && let Some(worker) = stage.workers.last_starting()
-            {
+            while let Some(worker) = stage.surplus_start() {
                 stage.workers.remove(worker);
                 self.effects.push(Effect::StopWorker(worker));
             }
@@ -221,7 +225,7 @@ impl Executor {
             return;
         };
         let stage = &mut self.stages[index];
-        stage.starts.forget();
+        stage.starts[stage.workers.kind_of(worker)].forget();
         stage.workers.set_idle(worker);
     }
 
@@ -247,12 +251,11 @@ impl Executor {
             rows_in: pulled.rows_in,
             rows_out: 0,
         };
-        stage.load += done;
-        stage.workers.add_load(pulled.worker, done);
+        stage.add_load(pulled.worker, done);
         let Some(active) = stage.workers.active_mut(pulled.worker) else {
             return;
         };
-        let Active { sequence, work } = active;
+        let Active { sequence, work, .. } = active;
         let sequence = *sequence;
         let Work::Input(input) = work else {
             return self.rerun_pulled(index, pulled);
@@ -283,12 +286,17 @@ impl Executor {
     }
 
     fn input_done(&mut self, index: usize, worker: WorkerKey, sequence: u64) {
+        let now = self.now;
         let stage = &mut self.stages[index];
         stage.outputs.complete(sequence);
+        stage.shares[stage.workers.kind_of(worker)].inputs += 1;
         if let Some(active) = stage.workers.input_ended(worker)
             && let Work::Input(input) = active.work
         {
             self.free_ingredients(&input.origin);
+        }
+        if let Some(next) = self.stages[index].workers.active_mut(worker) {
+            next.since = now;
         }
         if self.has_news_of_costs() {
             self.size_pools();
@@ -349,15 +357,17 @@ impl Executor {
             self.sizings += 1;
         }
         let costs = self.costs_per_source_row();
-        for ((demand, stage), cost) in self.demands.iter_mut().zip(&self.stages).zip(costs) {
+        for ((demand, stage), costs) in self.demands.iter_mut().zip(&self.stages).zip(costs) {
             // Behind a barrier there is nothing to do yet.
             demand.is_done = stage.is_done || stage.feeds.are_closed();
             demand.useful_workers = stage.useful_workers();
-            demand.cost = cost;
+            for (pool, cost) in demand.pools.iter_mut().zip(costs) {
+                pool.cost = cost;
+            }
         }
         let targets = sizing::pool_sizes(&self.demands, &self.setup.view);
-        for (stage, target) in self.stages.iter_mut().zip(targets) {
-            stage.target_workers = target;
+        for (stage, targets) in self.stages.iter_mut().zip(targets) {
+            stage.targets = targets;
         }
         self.expect_rows();
     }
@@ -402,13 +412,12 @@ impl Executor {
     /// Whether the sizes of the pools rest on estimates that do not hold any more. Sizing looks at all workers and nodes,
     /// so it is not done for each input.
     fn has_news_of_costs(&self) -> bool {
-        let costs = self.costs_per_source_row().into_iter();
-        costs
-            .zip(&self.demands)
-            .any(|(now, demand)| match (demand.cost, now) {
-                (Some(before), Some(now)) => (now - before).abs() > NEWS * before.abs(),
-                (before, now) => before != now,
-            })
+        let costs = self.costs_per_source_row().into_iter().flatten();
+        let pools = self.demands.iter().flat_map(|demand| &demand.pools);
+        costs.zip(pools).any(|(now, pool)| match (pool.cost, now) {
+            (Some(before), Some(now)) => (now - before).abs() > NEWS * before.abs(),
+            (before, now) => before != now,
+        })
     }
 
     /// What must hold between events.
@@ -422,8 +431,8 @@ impl Executor {
         assert_eq!(self.blocks.used_bytes(), stages);
     }
 
-    /// How long each stage works for one row of the sources, as far as it can be told.
-    fn costs_per_source_row(&self) -> Vec<Option<f64>> {
+    /// How long a worker of each kind of each stage works for one row of the sources, as far as it can be told.
+    fn costs_per_source_row(&self) -> Vec<Vec<Option<f64>>> {
         let mut costs = Vec::with_capacity(self.stages.len());
         // How many rows come to a stage, and leave it, for one row of the sources.
         let mut leaving: Vec<Option<f64>> = Vec::with_capacity(self.stages.len());
@@ -434,8 +443,11 @@ impl Executor {
             } else {
                 stage.feeds.givers().map(|(from, _)| leaving[from]).sum()
             };
-            let cost = load.seconds_per_row();
-            costs.push(coming.zip(cost).map(|(rows, cost): (f64, f64)| rows * cost));
+            let cost = |share: &KindShare| {
+                let cost = share.load.seconds_per_row();
+                coming.zip(cost).map(|(rows, cost): (f64, f64)| rows * cost)
+            };
+            costs.push(stage.shares.iter().map(cost).collect());
             let growth = (load.rows_in > 0).then(|| as_f64(load.rows_out) / as_f64(load.rows_in));
             leaving.push(coming.zip(growth).map(|(rows, growth)| rows * growth));
         }

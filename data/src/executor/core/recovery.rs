@@ -110,6 +110,7 @@ impl Executor {
             Active {
                 sequence,
                 work: Work::Rerun(rerun),
+                since: self.now,
             },
         );
         true

@@ -8,13 +8,11 @@ use std::time::Duration;
 use super::deaths::StartFailures;
 use super::event::{BlockKey, BlockSlice, InputContent, WorkerKey};
 use super::feeds::{Feeds, Measure};
+use super::kinds::KindShare;
 use super::lineage::{Account, Ingredients, Origin, Recipe};
 use super::outputs::Outputs;
 use super::skew::Spread;
 use super::workers::{WorkerState, WorkerTable};
-
-/// How many times as long as others a worker must take for a row to be left out at the end: less may be chance.
-const MUCH_SLOWER: f64 = 2.0;
 
 /// What the executor must know of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +124,8 @@ impl Work {
 pub(crate) struct Active {
     pub(crate) sequence: u64,
     pub(crate) work: Work,
+    /// When it was given to its worker, by the time of the job.
+    pub(crate) since: Duration,
 }
 
 /// A stage.
@@ -150,14 +150,17 @@ pub(crate) struct Stage {
     pub(crate) output_bytes: u64,
     /// The largest block so far: what a pull is expected to bring.
     pub(crate) largest_block_bytes: u64,
-    /// How many workers it may have now.
-    pub(crate) target_workers: usize,
+    /// How many workers of each kind it may have now.
+    pub(crate) targets: Vec<usize>,
     /// What will have come in at the end; `None`: nobody knows, or not all of it will be wanted.
     pub(crate) expected: Option<Expected>,
     /// Not all of its rows may be wanted: it or one behind it has a limit.
     pub(crate) is_limited: bool,
-    pub(crate) starts: StartFailures,
+    /// Of workers of each kind.
+    pub(crate) starts: Vec<StartFailures>,
     pub(crate) load: Load,
+    /// What of it workers of each kind have had.
+    pub(crate) shares: Vec<KindShare>,
     pub(crate) outputs: Outputs,
     next_sequence: u64,
     rows_released: u64,
@@ -194,7 +197,7 @@ impl Load {
         is_known.then(|| self.busy.as_secs_f64() / as_f64(self.rows_in))
     }
 
-    fn without(self, part: Self) -> Self {
+    pub(super) fn without(self, part: Self) -> Self {
         Self {
             busy: self.busy.saturating_sub(part.busy),
             rows_in: self.rows_in.saturating_sub(part.rows_in),
@@ -204,7 +207,8 @@ impl Load {
 }
 
 impl Stage {
-    pub(crate) fn new(setup: StageSetup) -> Self {
+    /// A stage with so many kinds of workers.
+    pub(crate) fn new(setup: StageSetup, kinds: usize) -> Self {
         let feeds = Feeds::new(setup.keep_order, setup.runs_empty, setup.spread.clone());
         Self {
             setup,
@@ -218,11 +222,12 @@ impl Stage {
             is_used_up: false,
             output_bytes: 0,
             largest_block_bytes: 0,
-            target_workers: 1,
+            targets: vec![1; kinds],
             expected: None,
             is_limited: false,
-            starts: StartFailures::default(),
+            starts: vec![StartFailures::default(); kinds],
             load: Load::default(),
+            shares: vec![KindShare::default(); kinds],
             outputs: Outputs::default(),
             next_sequence: 0,
             rows_released: 0,
@@ -273,24 +278,6 @@ impl Stage {
         self.pending.len() + self.reruns.len() + self.feeds.ready_inputs(self.measure(false))
     }
 
-    /// Whether the worker, which has no input, is so much slower than those that have one that these will be done with all that
-    /// waits before it would be done with one.
-    pub(crate) fn holds_up_the_end(&self, worker: WorkerKey) -> bool {
-        let Some(times) = self.times_as_long(worker) else {
-            return false;
-        };
-        let ends_first =
-            || as_f64(self.waiting() as u64) <= times * as_f64(self.workers.busy() as u64);
-        times >= MUCH_SLOWER && self.is_fed() && ends_first()
-    }
-
-    /// How many times as long as the others the worker takes for a row, if that is known.
-    pub(super) fn times_as_long(&self, worker: WorkerKey) -> Option<f64> {
-        let own = self.workers.load(worker);
-        let others = self.load.without(own).seconds_per_row()?;
-        Some(own.seconds_per_row()? / others)
-    }
-
     /// Most workers that can have something to do from now on; `None`: more may come in.
     pub(crate) fn useful_workers(&self) -> Option<usize> {
         self.is_fed().then(|| self.waiting() + self.workers.busy())
@@ -313,7 +300,7 @@ impl Stage {
         if self.setup.long_rows == 0 {
             return 0;
         }
-        let workers = match self.target_workers as u64 {
+        let workers = match self.target_workers() as u64 {
             0 | 1 => 1,
             workers => 2 * workers,
         };

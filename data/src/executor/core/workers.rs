@@ -46,6 +46,11 @@ impl HeldInputs {
         std::iter::once(self.active).chain(self.queued)
     }
 
+    /// Whether no other input follows, and the worker is at work.
+    pub(crate) fn is_alone_and_pulled(&self) -> bool {
+        self.queued.is_none() && self.pulls > 0
+    }
+
     fn all(&self) -> impl Iterator<Item = &Active> {
         std::iter::once(&self.active).chain(&self.queued)
     }
@@ -59,10 +64,21 @@ fn paused(worker: WorkerKey, active: &Active) -> Paused {
     }
 }
 
+/// How many workers of a kind do what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct KindCounts {
+    starting: usize,
+    idle: usize,
+    busy: usize,
+}
+
 /// The workers of a stage.
 #[derive(Debug, Default)]
 pub(crate) struct WorkerTable {
     states: BTreeMap<WorkerKey, WorkerState>,
+    /// Which of the kinds of the stage each is of.
+    kinds: BTreeMap<WorkerKey, usize>,
+    counts: Vec<KindCounts>,
     idle: BTreeSet<WorkerKey>,
     starting: BTreeSet<WorkerKey>,
     /// Busy workers without a pull under way.
@@ -89,10 +105,14 @@ pub(crate) struct Paused {
 }
 
 impl WorkerTable {
-    /// Adds a worker that loads its functions.
-    pub(crate) fn add(&mut self, worker: WorkerKey) {
+    /// Adds a worker of this kind that loads its functions.
+    pub(crate) fn add(&mut self, worker: WorkerKey, kind: usize) {
+        self.kinds.insert(worker, kind);
+        let kinds = self.counts.len().max(kind + 1);
+        self.counts.resize(kinds, KindCounts::default());
         self.states.insert(worker, WorkerState::Starting);
         self.starting.insert(worker);
+        self.counts[kind].starting += 1;
     }
 
     /// Takes a worker out.
@@ -100,6 +120,7 @@ impl WorkerTable {
         let state = self.states.remove(&worker)?;
         self.leave(worker, &state);
         self.loads.remove(&worker);
+        self.kinds.remove(&worker);
         Some(state)
     }
 
@@ -162,32 +183,40 @@ impl WorkerTable {
     fn replace(&mut self, worker: WorkerKey, state: WorkerState) -> Option<WorkerState> {
         let before = self.states.remove(&worker)?;
         self.leave(worker, &before);
+        let kind = self.kind_of(worker);
         match &state {
             WorkerState::Idle => {
+                self.counts[kind].idle += 1;
                 self.idle.insert(worker);
             }
             WorkerState::Busy(held) => {
+                self.counts[kind].busy += 1;
                 self.pulls += held.pulls;
                 if held.pulls == 0 {
                     self.paused.insert(paused(worker, &held.active));
                 }
                 self.with_one.insert(held.begun, worker);
             }
-            WorkerState::Starting => {}
+            WorkerState::Starting => self.counts[kind].starting += 1,
         }
         self.states.insert(worker, state);
         Some(before)
     }
 
     fn leave(&mut self, worker: WorkerKey, state: &WorkerState) {
+        let kind = self.kind_of(worker);
+        let counts = &mut self.counts[kind];
         match state {
             WorkerState::Starting => {
+                counts.starting -= 1;
                 self.starting.remove(&worker);
             }
             WorkerState::Idle => {
+                counts.idle -= 1;
                 self.idle.remove(&worker);
             }
             WorkerState::Busy(held) => {
+                counts.busy -= 1;
                 let paused = paused(worker, &held.active);
                 self.paused.remove(&paused);
                 self.wanting.remove(&paused);
@@ -321,9 +350,43 @@ impl WorkerTable {
         self.starting.len()
     }
 
-    /// The one of them that was started last.
-    pub(crate) fn last_starting(&self) -> Option<WorkerKey> {
-        self.starting.last().copied()
+    /// Those that load their functions, the one first that was started last.
+    pub(crate) fn all_starting(&self) -> impl Iterator<Item = WorkerKey> {
+        self.starting.iter().rev().copied()
+    }
+
+    /// Which of the kinds of the stage it is of.
+    pub(crate) fn kind_of(&self, worker: WorkerKey) -> usize {
+        self.kinds.get(&worker).copied().unwrap_or(0)
+    }
+
+    /// All workers of a kind.
+    pub(crate) fn count_of(&self, kind: usize) -> usize {
+        let counts = self.counts_of(kind);
+        counts.starting + counts.idle + counts.busy
+    }
+
+    /// Those of them that load their functions.
+    pub(crate) fn starting_of(&self, kind: usize) -> usize {
+        self.counts_of(kind).starting
+    }
+
+    /// Those of them with an input.
+    pub(crate) fn busy_of(&self, kind: usize) -> usize {
+        self.counts_of(kind).busy
+    }
+
+    fn counts_of(&self, kind: usize) -> KindCounts {
+        self.counts.get(kind).copied().unwrap_or_default()
+    }
+
+    /// Those with an input.
+    pub(crate) fn all_busy(&self) -> impl Iterator<Item = (WorkerKey, &HeldInputs)> {
+        let states = self.states.iter();
+        states.filter_map(|(&worker, state)| match state {
+            WorkerState::Busy(held) => Some((worker, held)),
+            WorkerState::Starting | WorkerState::Idle => None,
+        })
     }
 
     /// Those with an input.
@@ -355,6 +418,17 @@ impl WorkerTable {
             self.idle.len(),
             count(|state| matches!(state, WorkerState::Idle))
         );
+        let mut counts = vec![KindCounts::default(); self.counts.len()];
+        for (worker, state) in &self.states {
+            let counts = &mut counts[self.kinds[worker]];
+            match state {
+                WorkerState::Starting => counts.starting += 1,
+                WorkerState::Idle => counts.idle += 1,
+                WorkerState::Busy(_) => counts.busy += 1,
+            }
+        }
+        assert_eq!(counts, self.counts);
+        assert_eq!(self.kinds.len(), self.states.len());
         for found in &self.paused {
             let active = self.active(found.worker).expect("it is busy");
             assert_eq!(*found, paused(found.worker, active));

@@ -172,6 +172,7 @@ fn run_two(functions: [&str; 2], rows: &mut FailedRows, attempt: u64) -> Vec<i64
         growing_inputs: 0,
         row_limit: None,
         memory_bytes: 1 << 20,
+        even_rows: 0,
         prefetch_batches: 0,
         partitioner: None,
         group: None,

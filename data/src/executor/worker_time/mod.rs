@@ -25,14 +25,14 @@ use crate::wire::time::ReadyReport;
 
 /// The workers of a job.
 pub(crate) struct WorkerTimes {
-    /// Of workers that have ended, and of what is over of others, by stage.
-    stages: Vec<WorkerTime>,
+    /// Of workers that have ended, and of what is over of others, by their kinds: those of a stage come one after another.
+    kinds: Vec<WorkerTime>,
     workers: HashMap<WorkerKey, HeldWorker>,
 }
 
 /// One worker.
 struct HeldWorker {
-    stage: usize,
+    kind: usize,
     asked: Instant,
     /// It has loaded its functions.
     is_ready: bool,
@@ -55,17 +55,18 @@ struct AttemptTime {
 }
 
 impl WorkerTimes {
-    pub(crate) fn new(stages: usize) -> Self {
+    /// With so many kinds of workers, of all stages.
+    pub(crate) fn new(kinds: usize) -> Self {
         Self {
-            stages: vec![WorkerTime::default(); stages],
+            kinds: vec![WorkerTime::default(); kinds],
             workers: HashMap::new(),
         }
     }
 
     /// A worker is asked for.
-    pub(super) fn asked(&mut self, worker: WorkerKey, stage: usize, now: Instant) {
+    pub(super) fn asked(&mut self, worker: WorkerKey, kind: usize, now: Instant) {
         let clock = HeldWorker {
-            stage,
+            kind,
             asked: now,
             is_ready: false,
             pulls_since: None,
@@ -85,7 +86,7 @@ impl WorkerTimes {
         let waited = now.saturating_duration_since(clock.asked);
         let held = waited.min(Duration::from_nanos(report.held_nanos));
         let loading = held.min(Duration::from_nanos(report.loading_nanos));
-        let time = &mut self.stages[clock.stage];
+        let time = &mut self.kinds[clock.kind];
         time.workers += 1;
         time.starting += held - loading;
         time.loading += loading;
@@ -112,7 +113,7 @@ impl WorkerTimes {
             clock.pulls_behind += 1;
             return;
         }
-        let time = &mut self.stages[clock.stage];
+        let time = &mut self.kinds[clock.kind];
         time.wait(now.saturating_duration_since(clock.counted));
         clock.counted = now;
         clock.pulls_since = Some(now);
@@ -126,7 +127,7 @@ impl WorkerTimes {
         let Some(began) = clock.pulls_since.take() else {
             return;
         };
-        let time = &mut self.stages[clock.stage];
+        let time = &mut self.kinds[clock.kind];
         let told = report.time.unwrap_or_default();
         let passed = now.saturating_duration_since(began);
         let work = passed.min(Duration::from_nanos(told.wall_nanos));
@@ -155,13 +156,13 @@ impl WorkerTimes {
     fn abandon(&mut self, worker: WorkerKey) {
         if let Some(clock) = self.workers.get_mut(&worker) {
             let attempt = std::mem::take(&mut clock.attempt);
-            self.stages[clock.stage].settle(&attempt, true);
+            self.kinds[clock.kind].settle(&attempt, true);
         }
     }
 
     fn end_pull(&mut self, worker: WorkerKey, now: Instant) {
         if let Some(clock) = self.workers.get_mut(&worker) {
-            clock.settle_to(&mut self.stages[clock.stage], now);
+            clock.settle_to(&mut self.kinds[clock.kind], now);
             clock.pulls_since = None;
             clock.pulls_behind = 0;
         }
@@ -173,7 +174,7 @@ impl WorkerTimes {
         if let Some(clock) = self.workers.remove(&worker)
             && !clock.is_ready
         {
-            self.stages[clock.stage].workers += 1;
+            self.kinds[clock.kind].workers += 1;
         }
     }
 
@@ -184,15 +185,15 @@ impl WorkerTimes {
             self.end_pull(worker, now);
         }
         if let Some(clock) = self.workers.remove(&worker) {
-            self.stages[clock.stage].settle(&clock.attempt, clock.attempt.is_rerun);
+            self.kinds[clock.kind].settle(&clock.attempt, clock.attempt.is_rerun);
         }
     }
 
-    /// By stage, with what is under way.
+    /// By kind, with what is under way.
     pub(super) fn so_far(&self, now: Instant) -> Vec<WorkerTime> {
-        let mut stages = self.stages.clone();
+        let mut kinds = self.kinds.clone();
         for clock in self.workers.values().filter(|clock| clock.is_ready) {
-            let time = &mut stages[clock.stage];
+            let time = &mut kinds[clock.kind];
             let passed = now.saturating_duration_since(clock.counted);
             match clock.pulls_since {
                 Some(_) => time.useful += passed + clock.attempt.work,
@@ -202,7 +203,7 @@ impl WorkerTimes {
                 }
             }
         }
-        stages
+        kinds
     }
 }
 

@@ -227,7 +227,8 @@ impl UserDefinedLogicalNodeCore for MapNode {
             Kept::Named(names) => write!(f, " keeps=[{}]", names.join(", "))?,
             Kept::AllExcept(names) => write!(f, " keeps=all except [{}]", names.join(", "))?,
         }
-        if let Some(rows) = self.spec.batch_rows {
+        let compute = &self.spec.compute;
+        if let Some(rows) = self.spec.batch_rows.filter(|_| !compute.is_mixed()) {
             write!(f, " batch_size={rows}")?;
         }
         let Batching {
@@ -245,7 +246,8 @@ impl UserDefinedLogicalNodeCore for MapNode {
         if let Some(bytes) = byte_budget {
             write!(f, " byte_budget={bytes}")?;
         }
-        write!(f, " {}", self.spec.compute)
+        let first_rows = self.spec.batch_rows.map(|rows| rows as u64);
+        write!(f, " {}", compute.kinds_text(first_rows))
     }
 
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {

@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import _worker_kinds
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._fingerprints import Described
 from ._overlapping import is_async
@@ -202,11 +203,15 @@ def compute_of(
     num_gpus: float | None = None,
     memory: float | None = None,
     resources: Mapping[str, float] | None = None,
+    is_of_kind: bool = False,
 ) -> dict[str, Any]:
-    """Workers and their resources, as the plan takes them."""
+    """Workers and their resources, as the plan takes them. ``is_of_kind``: whoever asks knows what else a strategy may say."""
     is_class = inspect.isclass(function) or is_model(function)
     strategy = _strategy_of(is_class, compute, concurrency)
     pool = strategy if isinstance(strategy, ActorPoolStrategy) else None
+    if pool is not None and not is_of_kind:
+        placed = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory, "resources": resources}
+        num_cpus, num_gpus, memory, resources = _worker_kinds.of_all_alike(pool, placed)
     tasks = strategy if isinstance(strategy, TaskPoolStrategy) else None
     amounts = dict(resources or {})
     for name, amount in (("CPU", num_cpus), ("GPU", num_gpus), ("memory", memory)):
@@ -224,6 +229,24 @@ def compute_of(
         "max_workers": pool.max_size if pool is not None else tasks.size if tasks is not None else None,
         "resources": {name: float(amount) for name, amount in amounts.items()},
         "is_default": is_default,
+        "others": [],
+    }
+
+
+def other_workers(
+    compute: Mapping[str, Any],
+    *,
+    batch_rows: int | None,
+    definition: Definition | None = None,
+    model: str | None = None,
+) -> dict[str, Any]:
+    """Workers of another kind, as the plan takes them: those of ``compute``, with a definition or a model of their own."""
+    return {
+        **{name: compute[name] for name in ("min_workers", "initial_workers", "max_workers", "resources")},
+        "batch_rows": batch_rows,
+        "definition": None if definition is None else definition.data,
+        "captured": None if definition is None else definition.captured,
+        "model": model,
     }
 
 
@@ -242,6 +265,10 @@ def _strategy_of(is_class: bool, compute: Any, concurrency: Any) -> ActorPoolStr
     if compute in ("tasks", "actors"):
         compute = TaskPoolStrategy() if compute == "tasks" else ActorPoolStrategy()
     if compute is not None and not isinstance(compute, (ActorPoolStrategy, TaskPoolStrategy)):
+        if isinstance(compute, (list, tuple)):
+            raise ValueError(
+                "compute as a list, workers of several kinds, is for map_batches(), map(), flat_map() and filter() with a function"
+            )
         if inspect.isclass(compute):
             raise ValueError(f"compute must be a strategy, not its class: {compute.__name__}()")
         raise ValueError(f"compute must be an ActorPoolStrategy or a TaskPoolStrategy, not {compute!r}")

@@ -88,3 +88,6 @@ def _within(value: Any) -> Iterator[Described]:
     elif type(value) in (list, tuple):
         for item in value:
             yield from _within(item)
+    elif type(value) is dict:
+        # Workers of other kinds, whose function is made in another way.
+        yield from _within([other["definition"] for other in value.get("others", ())])

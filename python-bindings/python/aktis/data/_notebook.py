@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from aktis._messages.html import line, table, text, titled
@@ -138,7 +138,15 @@ class Stats(str):
             for index, stage in enumerate(self.summary["stages"])
             for first, operator in zip([True] + [False] * len(stage["operators"]), stage["operators"], strict=False)
         ]
-        return titled("Statistics", table(heads, rows), line(self.splitlines()[-1]), *map(line, self._deaths()))
+        said = (*self._kinds(), self.splitlines()[-1], *self._deaths())
+        return titled("Statistics", table(heads, rows), *map(line, said))
+
+    def _kinds(self) -> Iterator[str]:
+        """Of stages whose workers are of several kinds: what those of each have done, or why they wait."""
+        for stage in self.summary["stages"]:
+            for kind in stage.get("kinds", ()):
+                done = f"{kind['rows']:,} rows in {kind['batches']:,} batches"
+                yield f"{kind['worker']}: {kind['waits'] or done}"
 
     def _deaths(self) -> list[str]:
         return [said.strip() for said in self.splitlines() if said.endswith("workers died and were replaced")]

@@ -39,6 +39,8 @@ class StageProgress:
     workers: int | None = None
     is_starting: bool = False
     is_done: bool = False
+    #: Why no worker of a kind works, for each such kind.
+    waits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Tracker:
                     workers=workers,
                     is_starting=is_starting,
                     is_done=is_done,
+                    waits=tuple(kind["waits"] for kind in stage.get("kinds", ()) if kind["waits"]),
                 )
             )
             shares.append(share)
@@ -214,9 +217,19 @@ def _cells(stage: StageProgress, ending: Ending | None, *, is_narrow: bool) -> d
         "bar": "",
         "rows": rows,
         "rate": "" if rate is None else f"{_rate(rate)} rows/s",
-        "workers": "" if workers is None else f"{workers} worker{'' if workers == 1 else 's'}",
+        "workers": "" if workers is None else _workers(workers, len(stage.waits)),
         "state": _state(stage, ending, is_narrow=is_narrow),
     }
+
+
+def _workers(count: int, waiting_kinds: int) -> str:
+    """
+    >>> _workers(2, 0), _workers(1, 1)
+    ('2 workers', '1 worker, 1 kind waits')
+    """
+    text = f"{count} worker{'' if count == 1 else 's'}"
+    waits = f"{waiting_kinds} kind waits" if waiting_kinds == 1 else f"{waiting_kinds} kinds wait"
+    return f"{text}, {waits}" if waiting_kinds else text
 
 
 def _state(stage: StageProgress, ending: Ending | None, *, is_narrow: bool) -> str:

@@ -162,6 +162,8 @@ class _Running:
                         "%s: no worker has started yet. The cluster may be busy (see `aktis status`), or the function "
                         "takes long to load.", " and ".join(waiting),
                     )  # fmt: skip
+                for kind in self._execution.waiting_kinds():
+                    _LOGGER.warning("%s; workers of other kinds do the work", kind)
             if block is not None:
                 yield block
 
@@ -173,5 +175,6 @@ def _how_far(execution: Any) -> str:
         rows = stage["operators"][-1]["rows_in"] if stage["operators"] else 0
         state = "done" if stage["is_done"] else f"{stage['inputs']} of {stage['known_inputs']} known inputs are done"
         waits = ", no worker has started yet" if stage["workers"] and stage["workers"] == stage["starting"] else ""
+        waits += "".join(f", {kind['worker']} waits: {kind['waits']}" for kind in stage["kinds"] if kind["waits"])
         told.append(f"{stage['name']}: {state}, {rows:,} rows{waits}")
     return "; ".join(told)

@@ -33,7 +33,8 @@ def _rows(summary: Mapping[str, Any], costs: Sequence[Mapping[str, Any]]) -> Ite
         time = stage["time"]
         whole = {**stage, "workers": time["workers"], "rows_repeated": time["rows_repeated"]}
         names = ("workers", "worker_deaths", "rows_repeated", "blocks", "block_bytes", "inputs")
-        for operator in stage["operators"]:
+        # Workers of each kind have rows of their own.
+        for operator in (operator for part in stage["kinds"] or [stage] for operator in part["operators"]):
             cost = next(of_operators)
             expectation = operator.get("expectation", {})
             yield {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _batching, _caching, _declared, _failing, _functions, _rate_limits, _retrying
+from . import _batches, _batching, _caching, _declared, _failing, _functions, _rate_limits, _retrying, _worker_kinds
 from ._choosing import Choosing
 from ._computed import Computed, computed, filtered
 from ._expr import Expr
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ._typed import (
         BatchFormat,
         BatchFunction,
+        Compute,
         FunctionArgs,
         ManyRowsFunction,
         MapOptions,
@@ -69,7 +70,7 @@ class Transforms(Computed, Choosing):
         fn: BatchFunction | NativeModel,
         *,
         batch_size: int | Literal["auto", "default"] | None = None,
-        compute: ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | None = None,
+        compute: Compute = None,
         batch_format: BatchFormat | None = "default",
         zero_copy_batch: bool = True,
         fn_args: Iterable[Any] | None = None,
@@ -109,7 +110,9 @@ class Transforms(Computed, Choosing):
                 found while the job runs: batches grow until that makes rows no cheaper; a call that runs out of memory is made again
                 with halves, and batches stay smaller. :meth:`stats` tells what was chosen. Something is needed with ``num_gpus``.
             compute: :class:`ActorPoolStrategy` or :class:`TaskPoolStrategy`. By default a class gets one actor, and more
-                where there is room, and a function as many workers as there are CPUs.
+                where there is room, and a function as many workers as there are CPUs. A list of :class:`ActorPoolStrategy`, each with its
+                resources and ``batch_size``, is workers of several kinds, which take from the same rows, each as fast as it is: what comes
+                out for a row must not depend on its batch.
             batch_format: ``"default"`` and ``"numpy"``: dict of numpy arrays; ``"pandas"``; ``"pyarrow"``.
             zero_copy_batch: Batches may be read-only views of shared memory; ``False``: numpy arrays can be written to.
             fn_args: More arguments for each call.
@@ -185,10 +188,14 @@ class Transforms(Computed, Choosing):
         if getattr(fn, "ends_with_job", False) is True:
             failures = None
         retry = _retrying.policy("map_batches()", retry_exceptions=retry_exceptions, max_retries=max_retries)
-        compute_spec = _functions.compute_of(
-            fn, compute=compute, concurrency=concurrency, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory,
-            resources=resources,
-        )  # fmt: skip
+        placed = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory, "resources": resources}
+        kinds = _worker_kinds.kinds_of(
+            "map_batches()", compute, placed=placed, batch_size=batch_size, constructor_kwargs=fn_constructor_kwargs
+        )
+        compute_spec, *others = (
+            _functions.compute_of(fn, compute=kind.strategy, concurrency=concurrency, is_of_kind=True, **kind.placed)
+            for kind in kinds
+        )
         if _functions.is_model(fn):
             if output_schema is not None or rate_limit is not None:
                 raise ValueError(
@@ -206,24 +213,46 @@ class Transforms(Computed, Choosing):
             if compute is None and concurrency is None and not num_gpus:
                 # One actor computes with all processors of its machine.
                 compute_spec["max_workers"] = 1
-            spec = _functions.model_spec(fn, compute_spec, num_cpus)
+            spec, *specs = (
+                _functions.model_spec(_worker_kinds.of_model("map_batches()", fn, kind), own, kind.placed["num_cpus"])
+                for kind, own in zip(kinds, (compute_spec, *others), strict=True)
+            )
+            compute_spec["others"] = [
+                _functions.other_workers(own, batch_rows=None, model=spec_of_kind)
+                for own, spec_of_kind in zip(others, specs, strict=True)
+            ]
             kept = None
             if cache is not None:
                 kept = _caching.of_model("map_batches()", cache, spec, self._plan.model_files(spec))
             return self._then(self._plan.model(spec, compute_spec, failures, kept))
-        batching = _batching.of_step(
-            batch_size=batch_size, num_gpus=num_gpus, token_budget=token_budget, tokens=tokens, byte_budget=byte_budget,
-            window_rows=window_rows,
-        )  # fmt: skip
+        batchings = [
+            _batching.of_step(
+                batch_size=kind.batch_size, num_gpus=kind.placed["num_gpus"], token_budget=token_budget, tokens=tokens,
+                byte_budget=byte_budget, window_rows=window_rows,
+            )
+            for kind in kinds
+        ]  # fmt: skip
+        batching = batchings[0]
         schema = _declared.schema_of("map_batches()", output_schema)
-        limit = _rate_limits.limit_of("map_batches()", rate_limit, kind="batches", batch_size=batching.rows)
+        sizes = [each.rows for each in batchings]
+        most_rows = None if None in sizes else max(rows for rows in sizes if rows is not None)
+        limit = _rate_limits.limit_of("map_batches()", rate_limit, kind="batches", batch_size=most_rows)
         name = _functions.apply_kind(fn, "MapBatches")
-        definition = _functions.definition_of(
-            fn, kind="batches", name=name, batch_format=_batches.check_format(batch_format),
-            zero_copy=zero_copy_batch, args=fn_args, kwargs=fn_kwargs, constructor_args=fn_constructor_args,
-            constructor_kwargs=fn_constructor_kwargs, calls=_functions.calls_of(compute, max_concurrency), output_schema=schema,
-            limit=limit, retry=retry, tokens=batching.counter,
-        )  # fmt: skip
+        definitions = [
+            _functions.definition_of(
+                fn, kind="batches", name=name, batch_format=_batches.check_format(batch_format),
+                zero_copy=zero_copy_batch, args=fn_args, kwargs=fn_kwargs, constructor_args=fn_constructor_args,
+                constructor_kwargs=kind.constructor_kwargs, calls=_functions.calls_of(kind.strategy, max_concurrency),
+                output_schema=schema, limit=limit, retry=retry, tokens=batching.counter,
+            )
+            for kind in kinds
+        ]  # fmt: skip
+        definition = definitions[0]
+        compute_spec["others"] = [
+            _functions.other_workers(own, batch_rows=each.rows, definition=other)
+            for own, each, other in zip(others, batchings[1:], definitions[1:], strict=True)
+        ]
+        windows = (each.window_rows(own.rows) for each, own in zip(definitions, batchings, strict=True))
         keeps_rows = bool(passthrough_columns) or not udf_modifying_row_count or batching.is_sorted
         kept = _caching.of_function("map_batches()", cache, definition.data, is_one_for_one=keeps_rows)
         return self._then(
@@ -233,7 +262,7 @@ class Transforms(Computed, Choosing):
                 name=name,
                 compute=compute_spec,
                 batch_rows=batching.rows,
-                window_rows=max(definition.window_rows(batching.rows), batching.input_rows),
+                window_rows=max(*windows, batching.input_rows),
                 reads=input_columns,
                 keeps=passthrough_columns,
                 keeps_rows=keeps_rows,
@@ -343,27 +372,47 @@ class Transforms(Computed, Choosing):
         }
         reads = options.pop("input_columns", None)
         schema = None if is_mask else _declared.schema_of(f"{_CALLED[prefix]}()", options.pop("output_schema", None))
-        named = ("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources")
-        placed = {name: options.pop(name, None) for name in named}
+        compute, concurrency = options.pop("compute", None), options.pop("concurrency", None)
+        placed = {name: options.pop(name, None) for name in _worker_kinds.RESOURCES}
+        kinds = _worker_kinds.kinds_of(
+            f"{_CALLED[prefix]}()",
+            compute,
+            placed=placed,
+            constructor_kwargs=calls.pop("constructor_kwargs"),
+            has_batches=False,
+        )
         failures = _failing.taken(f"{_CALLED[prefix]}()", options)
         limit = _rate_limits.limit_of(f"{_CALLED[prefix]}()", options.pop("rate_limit", None), kind=kind, batch_size=1)
         cache = None if is_mask else options.pop("cache", None)
         retry = _retrying.taken(f"{_CALLED[prefix]}()", options)
-        at_once = _functions.calls_of(placed["compute"], options.pop("max_concurrency", None))
+        at_once = options.pop("max_concurrency", None)
         Keywords(_CALLED[prefix], used=_ROW_OPTIONS if is_mask else _MAP_OPTIONS, refused=FUNCTION_ARGS).check(options)
-        compute_spec = _functions.compute_of(fn, **placed)
-        name = _functions.apply_kind(fn, prefix)
-        definition = _functions.definition_of(
-            fn, kind=kind, name=name, calls=at_once, output_schema=schema, limit=limit, retry=retry, **calls
+        compute_spec, *others = (
+            _functions.compute_of(fn, compute=one.strategy, concurrency=concurrency, is_of_kind=True, **one.placed)
+            for one in kinds
         )
+        name = _functions.apply_kind(fn, prefix)
+        definitions = [
+            _functions.definition_of(
+                fn, kind=kind, name=name, calls=_functions.calls_of(one.strategy, at_once), output_schema=schema, limit=limit,
+                retry=retry, constructor_kwargs=one.constructor_kwargs, **calls,
+            )
+            for one in kinds
+        ]  # fmt: skip
+        definition = definitions[0]
+        batch_rows = None if limit is None else _rate_limits.rows_at_once(limit)
+        compute_spec["others"] = [
+            _functions.other_workers(own, batch_rows=batch_rows, definition=other)
+            for own, other in zip(others, definitions[1:], strict=True)
+        ]
         return self._then(
             self._plan.map(
                 definition=definition.data,
                 captured=definition.captured,
                 name=name,
                 compute=compute_spec,
-                batch_rows=None if limit is None else _rate_limits.rows_at_once(limit),
-                window_rows=definition.window_rows(1),
+                batch_rows=batch_rows,
+                window_rows=max(each.window_rows(1) for each in definitions),
                 reads=reads,
                 keeps_rows=keeps_rows,
                 is_mask=is_mask,

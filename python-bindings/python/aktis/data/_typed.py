@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar
 
+from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._failing import RowError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from pyarrow.parquet import SortingColumn
 
-    from ._compute import ActorPoolStrategy, TaskPoolStrategy
     from ._rate_limits import RateLimit
     from .datasource import FilenameProvider
 
@@ -66,6 +66,10 @@ RowFunction = Makes[Row | RowError | Awaitable[Row | RowError]]
 ManyRowsFunction = Makes[Iterable[Row] | RowError | Awaitable[Iterable[Row] | RowError] | AsyncIterator[Row]]
 
 
+#: Where a function runs: one kind of worker, or several.
+Compute = ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | Sequence[ActorPoolStrategy] | None
+
+
 class FunctionArgs(TypedDict, total=False):
     """What Ray gives to the workers of a function, and is not there."""
 
@@ -90,7 +94,7 @@ class RemoteArgs(FunctionArgs, total=False):
 class RowOptions(FunctionArgs, total=False):
     """Options of a function over rows."""
 
-    compute: ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | None
+    compute: Compute
     fn_args: Iterable[Any] | None
     fn_kwargs: Mapping[str, Any] | None
     fn_constructor_args: Iterable[Any] | None

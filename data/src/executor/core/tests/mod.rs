@@ -2,6 +2,7 @@
 
 mod barriers;
 mod graphs;
+mod kinds;
 mod losses;
 mod nodes;
 mod outputs;
@@ -50,7 +51,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
     (
         prop::collection::vec(0usize..40, 0..8),
         prop::collection::vec(shapes(), 1..4),
-        any::<(bool, bool, bool)>(),
+        (any::<(bool, bool, bool)>(), 1usize..3),
         prop_oneof![Just(1u64), 10u64..400, Just(1_000_000)],
         0usize..6,
         0usize..8,
@@ -61,7 +62,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
             |(
                 splits,
                 stages,
-                (keep_order, overlaps, looks_ahead),
+                ((keep_order, overlaps, looks_ahead), kinds),
                 budget_bytes,
                 deaths,
                 losses,
@@ -80,6 +81,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
                     deaths,
                     losses,
                     choices,
+                    kinds,
                     ..Scenario::chain(splits, stages)
                 }
             },
@@ -141,6 +143,7 @@ fn check_end(world: &World) -> Result<(), TestCaseError> {
         .map(|shape| shape.rows_per_block as u64)
         .max();
     let workers: u64 = shapes.map(|shape| shape.workers as u64).sum();
+    let workers = workers * world.scenario.kinds as u64;
     let most = world.scenario.budget_bytes + workers * largest.unwrap_or(0) * ROW_BYTES;
     let mut shapes = world.scenario.stages.iter();
     // What is made again, and what leaves as a whole, comes on top.

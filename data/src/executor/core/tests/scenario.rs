@@ -63,6 +63,8 @@ pub(super) struct Scenario {
     /// Nodes that come or go.
     pub(super) moves: usize,
     pub(super) choices: Vec<u16>,
+    /// Kinds of workers of every stage, each with as many as the stage may have.
+    pub(super) kinds: usize,
 }
 
 impl Scenario {
@@ -86,6 +88,7 @@ impl Scenario {
             losses: 0,
             moves: 0,
             choices: vec![0],
+            kinds: 1,
         }
     }
 

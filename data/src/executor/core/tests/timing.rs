@@ -14,17 +14,22 @@ use super::world::World;
 const MILLISECOND: u64 = 1_000_000;
 
 /// A stage whose workers load for a while and then take equally long for each row.
-struct Pace {
+pub(super) struct Pace {
     start: Duration,
     row: Duration,
 }
 
-struct Timed {
+pub(super) struct Timed {
     /// For its executor; its own steps are not used.
     world: World,
     paces: Vec<Pace>,
     /// Times as long as others, by the number of the worker.
     slow: BTreeMap<u64, u64>,
+    /// The same of kinds of workers.
+    pub(super) slow_kinds: Vec<u64>,
+    kind_of: BTreeMap<WorkerKey, usize>,
+    /// Inputs that workers of each kind were given.
+    pub(super) given: Vec<usize>,
     /// What an input is on its way to a worker, and an answer on its way back.
     way: Duration,
     /// When a worker is done with all that it has.
@@ -41,12 +46,15 @@ struct Timed {
 }
 
 impl Timed {
-    fn new(scenario: Scenario, paces: Vec<Pace>) -> Self {
+    pub(super) fn new(scenario: Scenario, paces: Vec<Pace>) -> Self {
         let slots = scenario.nodes.iter().sum::<i64>();
         Self {
             world: World::new(scenario),
             paces,
             slow: BTreeMap::new(),
+            slow_kinds: Vec::new(),
+            kind_of: BTreeMap::new(),
+            given: vec![0; 2],
             way: Duration::ZERO,
             free: BTreeMap::new(),
             slots: usize::try_from(slots).expect("nodes have processors"),
@@ -67,10 +75,17 @@ impl Timed {
     }
 
     /// How long all of it takes.
-    fn run(mut self) -> Duration {
+    pub(super) fn run(&mut self) -> Duration {
         let effects = self.world.executor.start();
         self.carry_out(effects);
         while let Some(Reverse((at, number))) = self.coming.pop() {
+            let looks = self.world.executor.looks_again_at().map(nanos);
+            if let Some(looks) = looks.filter(|&looks| looks < at) {
+                self.coming.push(Reverse((at, number)));
+                self.now = self.now.max(looks);
+                self.tell(Event::TimePassed);
+                continue;
+            }
             let Some(event) = self.events.remove(&number) else {
                 continue;
             };
@@ -80,8 +95,7 @@ impl Timed {
             {
                 continue;
             }
-            let effects = self.world.executor.handle(event);
-            self.carry_out(effects);
+            self.tell(event);
             if self.is_over {
                 return Duration::from_nanos(self.now);
             }
@@ -89,10 +103,23 @@ impl Timed {
         panic!("EXE-2 (never-stuck): {:?}", self.world.executor);
     }
 
+    fn tell(&mut self, event: Event) {
+        let now = Duration::from_nanos(self.now);
+        self.world.executor.set_time(now);
+        let effects = self.world.executor.handle(event);
+        self.carry_out(effects);
+    }
+
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::StartWorker { stage, worker, .. } => {
+                Effect::StartWorker {
+                    stage,
+                    kind,
+                    worker,
+                    ..
+                } => {
+                    self.kind_of.insert(worker, kind);
                     self.roomless.push_back((worker, stage));
                 }
                 Effect::StopWorker(worker) => {
@@ -126,7 +153,10 @@ impl Timed {
                 feeds.iter().flatten().map(|part| part.rows).sum()
             }
         };
-        let times = self.slow.get(&input.worker.0).copied().unwrap_or(1);
+        let kind = self.kind_of[&input.worker];
+        self.given[kind] += 1;
+        let times = self.slow.get(&input.worker.0).or(self.slow_kinds.get(kind));
+        let times = times.copied().unwrap_or(1);
         let takes = nanos(self.paces[input.stage].row) * rows * times;
         let free = self.free.entry(input.worker).or_default();
         *free = takes + (*free).max(self.now + nanos(self.way));
@@ -152,7 +182,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).expect("minutes at most")
 }
 
-fn pace(start_ms: u64, row_ms: u64) -> Pace {
+pub(super) fn pace(start_ms: u64, row_ms: u64) -> Pace {
     Pace {
         start: Duration::from_nanos(start_ms * MILLISECOND),
         row: Duration::from_nanos(row_ms * MILLISECOND),
@@ -160,7 +190,7 @@ fn pace(start_ms: u64, row_ms: u64) -> Pace {
 }
 
 /// Rows in splits as they are cut before a model, and pools that may take the whole machine.
-fn pools(rows: usize, split: usize, stages: usize, slots: i64) -> Scenario {
+pub(super) fn pools(rows: usize, split: usize, stages: usize, slots: i64) -> Scenario {
     let shape = Shape {
         workers: usize::MAX,
         bundle_rows: 1,
@@ -176,7 +206,7 @@ fn pools(rows: usize, split: usize, stages: usize, slots: i64) -> Scenario {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a few minutes")]
-fn times_the_least(took: Duration, least_ms: u64) -> f64 {
+pub(super) fn times_the_least(took: Duration, least_ms: u64) -> f64 {
     took.as_nanos() as f64 / (least_ms * MILLISECOND) as f64
 }
 
@@ -184,7 +214,7 @@ fn times_the_least(took: Duration, least_ms: u64) -> f64 {
 #[test]
 fn two_stages_share_the_slots_by_what_their_rows_cost() {
     for rows in [400, 1600] {
-        let timed = Timed::new(
+        let mut timed = Timed::new(
             pools(rows, 2, 2, 16),
             vec![pace(5000, 170), pace(5000, 210)],
         );

@@ -7,7 +7,7 @@ use aktis_common::error::ErrorCode;
 use aktis_common::resources::{ResourceRequest, ResourceSet};
 
 use super::super::event::*;
-use super::super::sizing::StageDemand;
+use super::super::sizing::{PoolDemand, StageDemand};
 use super::super::skew::Spread;
 use super::super::stage::StageSetup;
 use super::super::*;
@@ -82,6 +82,8 @@ pub(super) struct World {
     pub(super) deaths_left: usize,
     pub(super) choice: usize,
     pub(super) most_used: u64,
+    /// How long it has run.
+    pub(super) now: Duration,
     pub(super) outcome: Option<Result<(), TaskFailure>>,
 }
 
@@ -127,13 +129,16 @@ impl World {
             .collect();
         let stages = scenario.stages.iter().enumerate().map(|(index, shape)| {
             let setup = setup_of(&scenario, index, shape);
-            let demand = StageDemand {
+            let pool = PoolDemand {
                 resources: ResourceRequest::new(ResourceSet::of_cpus(1), 0).expect("makes sense"),
                 min_workers: 1,
                 initial_workers: None,
                 max_workers: Some(shape.workers),
-                useful_workers: None,
                 cost: None,
+            };
+            let demand = StageDemand {
+                pools: vec![pool; scenario.kinds],
+                useful_workers: None,
                 is_done: false,
             };
             ExecutorStage {
@@ -176,6 +181,7 @@ impl World {
             remade: 0,
             choice: 0,
             most_used: 0,
+            now: Duration::ZERO,
             outcome: None,
         }
     }
@@ -204,12 +210,15 @@ impl World {
             if self.outcome.is_some() && self.answers.is_empty() && self.consumer.is_empty() {
                 return;
             }
-            assert!(
-                !self.answers.is_empty() || self.can_consumer_act(),
-                "EXE-2 (never-stuck): {:?}",
-                self.executor
-            );
-            self.step();
+            if !self.answers.is_empty() || self.can_consumer_act() {
+                self.step();
+                continue;
+            }
+            let Some(at) = self.executor.looks_again_at() else {
+                panic!("EXE-2 (never-stuck): {:?}", self.executor);
+            };
+            self.now = self.now.max(at);
+            self.handle(Event::TimePassed);
         }
         panic!("EXE-2 (never-stuck): no end");
     }
@@ -265,6 +274,9 @@ impl World {
             self.drop_answers(*worker);
         }
         self.executor.check();
+        let passed = self.choose(30) as u64;
+        self.now += Duration::from_millis(passed);
+        self.executor.set_time(self.now);
         let effects = self.executor.handle(event);
         self.most_used = self.most_used.max(self.executor.used_bytes());
         self.carry_out(effects);
