@@ -62,8 +62,6 @@ def kinds_of(
     pools = [strategy for strategy in strategies if isinstance(strategy, ActorPoolStrategy)]
     if not has_batches and any(pool.batch_size is not None for pool in pools):
         raise ValueError(f"{call}: ActorPoolStrategy(batch_size=...) is for map_batches(), whose functions get batches")
-    if len(kinds) > 1:
-        _check_sizes(call, kinds)
     return kinds
 
 
@@ -115,14 +113,6 @@ def _one(call: str, name: str, of_step: Any, own: Any) -> Any:
         f"{call}: {name}={of_step!r} is given beside compute=ActorPoolStrategy({name}={own!r}): leave one of them out. What the step "
         "says is for kinds of workers that say nothing themselves"
     )
-
-
-def _check_sizes(call: str, kinds: Sequence[Kind]) -> None:
-    are_auto = {kind.batch_size == "auto" for kind in kinds}
-    if len(are_auto) > 1:
-        raise ValueError(
-            f'{call}: batch_size="auto" finds the size for each kind of device: give it to the step, or a number to each kind'
-        )
 
 
 def of_all_alike(pool: ActorPoolStrategy, placed: Mapping[str, Any]) -> tuple[Any, Any, Any, Any]:
