@@ -96,7 +96,7 @@ impl StageStats {
 impl KindStats {
     fn write(&self, text: &mut String) {
         let name = self.name();
-        if let Some(called) = self.called().filter(|called| called.rows_in > 0) {
+        if let Some(called) = self.called().filter(|_| self.time.workers > 0) {
             let _ = writeln!(
                 text,
                 "    {name}: {} rows in {} batches, busy {}; {} workers for {}",

@@ -5,6 +5,7 @@ import pathlib
 import time
 from typing import Any
 
+import aktis
 import aktis.data
 import aktis.models
 import pytest
@@ -75,6 +76,22 @@ def test_kind_that_no_node_can_take_waits_and_the_others_do_the_work():
     assert cuda["waits"] == "each needs 2 GPU, but no node has more than 1" and cuda["rows"] == 0
     assert cpu["waits"] is None and cpu["rows"] == 200
     assert "batches of 64: waits: each needs 2 GPU" in ds.stats()
+
+
+def test_kind_whose_room_others_have_waits_and_the_others_do_the_work():
+    @aktis.remote(num_gpus=1)
+    class Holds:
+        def ready(self):
+            return True
+
+    holder = Holds.remote()
+    assert aktis.get(holder.ready.remote())
+    ds = aktis.data.range(200).map_batches(Tells, compute=[GPU, CPU])
+    assert {row["device"] for row in ds.take_all()} == {"cpu"}
+    cuda, _ = kinds_of(ds)
+    assert "waits for room on a node" in cuda["waits"] and cuda["rows"] == 0
+    aktis.kill(holder)
+    assert {row["device"] for row in ds.take_all()} <= {"cuda", "cpu"}
 
 
 def test_job_that_no_kind_can_do_is_refused_as_any_other():
@@ -262,7 +279,8 @@ def test_native_model_has_a_device_and_budget_by_kind():
     ]
     ds = aktis.data.from_items(texts).repartition(12).map_batches(model, compute=pools)
     alone = aktis.data.from_items(texts).map_batches(model)
-    assert [row["label"] for row in ds.take_all()] == [row["label"] for row in alone.take_all()]
+    labels = [{row["id"]: row["label"] for row in one.take_all()} for one in (ds, alone)]
+    assert labels[0] == labels[1] and len(labels[0]) == 60
     assert sum(kind["rows"] for kind in kinds_of(ds)) == 60
     wrong = ActorPoolStrategy(num_cpus=1, fn_constructor_kwargs={"column": "id"})
     with pytest.raises(
