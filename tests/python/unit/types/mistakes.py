@@ -134,6 +134,7 @@ def datasets() -> None:
     ds.iter_batches(batchsize=3)  # mistake
     ds.select_columns(3)  # mistake
     aktis.data.ActorPoolStrategy(sise=3)  # mistake
+    ds.map_batches(Model, compute=[aktis.data.TaskPoolStrategy(size=4)])  # mistake
 
 
 def language_models() -> None:

@@ -214,6 +214,8 @@ def datasets() -> None:
     ds.map_batches(AsyncModel, max_concurrency=8)
     ds.map_batches(in_parts, batch_size="auto")
     ds.map_batches(lambda batch: {"y": batch["x"] * 2}, batch_format="numpy", compute="tasks")
+    on_gpus = aktis.data.ActorPoolStrategy(size=1, num_gpus=1, batch_size=256, fn_constructor_kwargs={"device": "cuda"})
+    ds.map_batches(Model, compute=[on_gpus, aktis.data.ActorPoolStrategy(size=2, num_cpus=4, batch_size=32)])
     ds.map_batches(lambda table: table, batch_format="pyarrow")
     ds.map_batches(aktis.models.TextEmbedder("folder", dtype="int8", prompt_name="query"), concurrency=2)
     ds.map_batches(aktis.models.TextClassifier("folder", top_k=None), concurrency=2)
