@@ -413,7 +413,7 @@ impl ExecutionStats {
             .extend(report.files.iter().cloned().map(Into::into));
     }
 
-    /// The same of a job in legs, of which others are over.
+    /// The same of a job in legs, of which others are over, in this run or in those before it.
     pub(crate) fn after(mut self, before: &[Self]) -> Self {
         for leg in before.iter().rev() {
             let mut stages = leg.stages.clone();

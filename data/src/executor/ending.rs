@@ -7,6 +7,7 @@ use aktis_worker::TaskFailure;
 use super::Delivery;
 use super::main_loop::ExecutionLoop;
 use super::outputs::given_up;
+use crate::ledger::LegFound;
 
 /// How long a job that failed waits for its writers to end.
 const WRITER_PATIENCE: Duration = Duration::from_secs(10);
@@ -29,6 +30,7 @@ impl ExecutionLoop {
         if outcome.is_ok() && !self.is_cancelled {
             self.keep_rest();
         }
+        let outcome = outcome.and_then(|()| self.keep_found());
         let outcome = self.close_outputs(outcome);
         self.sizes.remember();
         self.publish(true);
@@ -44,6 +46,16 @@ impl ExecutionLoop {
         self.keep_cost();
         // The consumer may have gone away.
         let _ = self.delivered.send(Delivery::End(outcome));
+    }
+
+    /// What counts over all rows of the job is kept for legs behind this one, if it is one.
+    fn keep_found(&mut self) -> Result<(), TaskFailure> {
+        let found = LegFound {
+            left_out: self.failed_rows.found(),
+            judged: self.expectations.found(),
+            letters: self.letters.lock().rows(),
+        };
+        self.outputs.keep_found(&found)
     }
 
     /// All rows have come that were wanted, of some stages all that there are. Of a run that was given up nobody knows.

@@ -79,6 +79,7 @@ impl Launched {
             letters: Arc::clone(&self.execution.letters),
             outputs: self.outputs.clone(),
             before: Vec::new(),
+            letters_before: Vec::new(),
             is_cancelled: false,
         }
     }

@@ -183,6 +183,8 @@ struct RunningLoop {
     outputs: Vec<OutputOfRun>,
     /// What legs did that are over.
     before: Vec<ExecutionStats>,
+    /// What these have put aside, and the outputs that it was on the way to, if the loop has not got it.
+    letters_before: Vec<(BTreeSet<usize>, Vec<LetterBlock>)>,
     /// Nobody wants what legs would do that are still to come.
     is_cancelled: bool,
 }
@@ -354,7 +356,10 @@ impl Execution {
         let letters = running.letters.lock();
         let blocks = letters.blocks().iter();
         let of_output = blocks.filter(|block| stages.contains(&block.stage));
-        of_output.cloned().collect()
+        let before = running.letters_before.iter();
+        let before = before.filter(|(outputs, _)| outputs.contains(&output));
+        let before = before.flat_map(|(_, blocks)| blocks);
+        before.chain(of_output).cloned().collect()
     }
 
     /// The rows of such a block.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::failed_rows::{LetterBlock, read_by_step};
 use super::pool::BlockReader;
 use crate::graph::{JobPlan, PlannedOutput};
-use crate::ledger::{DonePart, FolderOutput, JudgedRows, LeftOut, close_together};
+use crate::ledger::{DonePart, FolderOutput, JudgedRows, LeftOut, LegFound, close_together};
 use crate::sinks::write_letters;
 use crate::stage_worker::SeenColumns;
 use crate::wire::spec::WrittenFile;
@@ -148,6 +148,12 @@ impl JobOutputs {
             output.write_letters(&of_output.cloned().collect::<Vec<_>>(), reader)?;
         }
         Ok(())
+    }
+
+    /// Keeps what a leg has found, if this is one.
+    pub(crate) fn keep_found(&mut self, found: &LegFound) -> Result<(), TaskFailure> {
+        self.folders()
+            .try_for_each(|folder| folder.keep_found(found))
     }
 
     /// All files become visible, those of rows that were put aside elsewhere too, or none does: then tells which output was at fault,

@@ -39,13 +39,13 @@ pub(super) fn start(
 ) -> Result<Execution, ExecuteError> {
     let job = plan_outputs(outputs, &options.failures).map_err(ExecuteError::Plan)?;
     job.check().map_err(ExecuteError::Plan)?;
-    if let [output] = outputs
-        && let Some(identity) = output.sink.job_identity()
+    // All outputs have one, or none.
+    let identity = outputs.first().and_then(|first| first.sink.job_identity());
+    if let Some(identity) = identity
         && let Ok(legs) = job.legs(identity.kept, options.keep_order)
     {
-        // Which says what is wrong with its folder, if there is one: legs put nothing aside.
-        letters_output(&job, 0, output.letters_folder.as_ref()).map_err(ExecuteError::Plan)?;
-        return super::legs::start(legs, output, pool, options);
+        let begin = || begin(&job, outputs);
+        return super::legs::start(legs, identity, begin, pool, options);
     }
     let only = match outputs {
         [output] => Some(output),

@@ -119,6 +119,17 @@ fn initial_kinds(stage: &StagePlan, operators: &[OperatorStats]) -> Vec<KindStat
 
 /// What is known before anything has happened.
 pub(super) fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], sizes: &Sizes) -> ExecutionStats {
+    ExecutionStats {
+        outputs: vec![OutputStats::default(); job.outputs.len()],
+        source_rows: splits.iter().flatten().map(|split| split.rows).sum(),
+        budget_bytes: sizes.budget_bytes,
+        relational_bytes: sizes.relational_bytes_of(job),
+        ..ExecutionStats::of_stages(initial_stages(job))
+    }
+}
+
+/// The same of its stages.
+pub(super) fn initial_stages(job: &JobPlan) -> Vec<StageStats> {
     let operator = |(name, calls_function): (&str, bool)| OperatorStats {
         name: name.to_owned(),
         calls_function,
@@ -156,11 +167,5 @@ pub(super) fn initial_stats(job: &JobPlan, splits: &[Vec<Split>], sizes: &Sizes)
             ..StageStats::default()
         }
     });
-    ExecutionStats {
-        outputs: vec![OutputStats::default(); job.outputs.len()],
-        source_rows: splits.iter().flatten().map(|split| split.rows).sum(),
-        budget_bytes: sizes.budget_bytes,
-        relational_bytes: sizes.relational_bytes_of(job),
-        ..ExecutionStats::of_stages(stages.collect())
-    }
+    stages.collect()
 }

@@ -22,6 +22,8 @@ use super::legs::{KeptFunctions, Legs};
 /// Why a job is not taken up that has a limit.
 pub(super) const LIMITED: &str =
     "limit() takes what comes first, which is something else in every run";
+/// Why one is not whose expectations are behind its first stage.
+pub(super) const JUDGED: &str = "it has several stages, and expect() counts their rows";
 /// Why one is not in which rows of different inputs meet, and nothing is kept before and behind that.
 const MEET: &str = "rows of different inputs meet in it, in a sort, a join, a group, a union or a shuffle, and no class, model or \
                     function on a GPU makes rows that are worth keeping (DataContext.checkpoint_config keeps those of all functions)";
@@ -134,7 +136,7 @@ impl JobPlan {
         }
         let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
         if steps.any(|step| matches!(step.operator, Operator::Expect(_))) {
-            return Err("it has several stages, and expect() counts their rows".to_owned());
+            return Err(JUDGED.to_owned());
         }
         let follows = |index: usize| {
             let mut edges = self.edges_to(index);

@@ -1,9 +1,12 @@
 //! Where jobs are cut into legs.
 
 use super::legs::{KeptFunctions, LegTable, Legs};
-use super::{JobPlan, StagePlan, plan_job, plan_to_identify};
+use super::{JobPlan, StagePlan, plan_job, plan_outputs, plan_to_identify};
 use crate::graph::{JobOutput, JoinKind, RangeKey};
-use crate::plan::{Compute, Dataset, FailurePolicy, MapSpec, RepartitionBy};
+use crate::plan::{
+    Compute, Dataset, Expectation, Expression, FailurePolicy, MapSpec, MostViolations,
+    RepartitionBy,
+};
 use crate::sinks::{ParquetOutput, Sink};
 use crate::testing::test_map;
 
@@ -44,7 +47,11 @@ fn sink() -> Sink {
 }
 
 fn legs(dataset: &Dataset, kept: KeptFunctions) -> Option<Legs> {
-    let legs = job(dataset).legs(kept, false).ok()?;
+    checked(&job(dataset), kept)
+}
+
+fn checked(job: &JobPlan, kept: KeptFunctions) -> Option<Legs> {
+    let legs = job.legs(kept, false).ok()?;
     let last = &legs.last.job;
     last.check().expect("can be carried out");
     Some(legs)
@@ -52,9 +59,10 @@ fn legs(dataset: &Dataset, kept: KeptFunctions) -> Option<Legs> {
 
 /// The stages of each leg, and which legs it reads.
 fn layout(dataset: &Dataset, kept: KeptFunctions) -> Vec<(String, Vec<usize>)> {
-    let Some(legs) = legs(dataset, kept) else {
-        return Vec::new();
-    };
+    legs(dataset, kept).map_or_else(Vec::new, |legs| layout_of(&legs))
+}
+
+fn layout_of(legs: &Legs) -> Vec<(String, Vec<usize>)> {
     let all = legs.before.iter().chain([&legs.last]);
     all.map(|leg| {
         let names: Vec<String> = leg.job.stages.iter().map(StagePlan::name).collect();
@@ -145,4 +153,53 @@ fn shuffles_without_a_seed_are_the_same_job_and_samples_are_not() {
     assert_ne!(shuffled(None), shuffled(Some(1)));
     let sampled = || identity(&sorted(&mapped.sample(0.5, None).expect("plans")));
     assert_ne!(sampled(), sampled());
+}
+
+fn legs_together(datasets: &[Dataset]) -> Vec<(String, Vec<usize>)> {
+    let outputs = datasets.iter().enumerate().map(|(number, dataset)| {
+        let output = ParquetOutput::new(format!("/out/{number}"), "p");
+        JobOutput::new(dataset.clone(), Sink::Parquet(output))
+    });
+    let outputs: Vec<JobOutput> = outputs.collect();
+    let job = plan_outputs(&outputs, &FailurePolicy::default()).expect("can be cut");
+    checked(&job, EXPENSIVE).map_or_else(Vec::new, |legs| layout_of(&legs))
+}
+
+/// What is for one of them alone is a leg, too: all of them are written as a whole.
+#[test]
+fn outputs_that_share_a_model_read_its_leg() {
+    let first = model(&numbers(), "first");
+    let found = legs_together(&[sorted(&first), model(&first, "second")]);
+    let [shared, own, last] = found.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!(*shared, leg("Read->first", &[]));
+    assert_eq!(*own, leg("Read->second", &[0]));
+    assert_eq!(last.1, [0, 1], "{found:?}");
+    // Nothing meets: they go on together as they are.
+    assert_eq!(legs_together(&[first.clone(), model(&first, "second")]), []);
+}
+
+#[test]
+fn expectations_are_judged_in_legs_but_for_those_behind_the_first_stage() {
+    let expected = |dataset: &Dataset| {
+        let expectation = Expectation {
+            name: "few".to_owned(),
+            expression: Expression::from("id >= 0"),
+            most: MostViolations::Rows(0),
+            only_warns: false,
+        };
+        dataset.expect(expectation).expect("plans")
+    };
+    let first = model(&numbers(), "first");
+    let found = layout(&expected(&sorted(&expected(&first))), EXPENSIVE);
+    assert_eq!(found.len(), 2, "{found:?}");
+    let second = model(&first, "second");
+    let refused = job(&sorted(&expected(&second))).legs(EXPENSIVE, false);
+    let why = refused.err().flatten().expect("is told");
+    assert!(why.contains("it has several stages, and expect()"), "{why}");
+    // Behind the meeting it is judged in the leg that makes that.
+    let found = layout(&sorted(&second), EXPENSIVE);
+    let behind = layout(&expected(&sorted(&second)), EXPENSIVE);
+    assert_eq!((found.len(), behind.len()), (2, 2));
 }

@@ -87,7 +87,7 @@ pub(crate) trait FileFormat: Send {
 }
 
 /// The folder beside a job's files for rows that functions failed for: readers pass over names with such a line.
-const LETTERS_FOLDER: &str = "_dead_letters";
+pub(super) const LETTERS_FOLDER: &str = "_dead_letters";
 
 /// Where files of such rows go.
 pub(crate) struct LettersPlace {
@@ -146,6 +146,8 @@ pub(crate) struct FolderOutput {
     goes_on: bool,
     /// Of a job in legs: nothing of what it writes itself is kept.
     is_made_as_a_whole: bool,
+    /// It is that of a leg.
+    is_leg: bool,
 }
 
 impl FolderOutput {
@@ -177,6 +179,7 @@ impl FolderOutput {
             left: TakenUp::default(),
             goes_on: false,
             is_made_as_a_whole: false,
+            is_leg: false,
         };
         let takes_up = made
             .identity

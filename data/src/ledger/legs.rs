@@ -6,7 +6,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::folder::{JOB_FILE, UNFINISHED, machine, unfinished_folder};
+use super::folder::{JOB_FILE, LETTERS_FOLDER, UNFINISHED, machine, unfinished_folder};
+use super::found::LegFound;
 use super::{PreparedFolder, Request, Resume, SaveMode, Trait, durable, prepare_folder};
 use crate::error::PlanError;
 
@@ -98,6 +99,20 @@ impl LegFolders {
             .iter()
             .map(|path| path.display().to_string())
             .collect())
+    }
+
+    /// What a leg has found that is finished; `None`: somebody has removed it.
+    pub(crate) fn found(&self, leg: usize) -> Option<LegFound> {
+        LegFound::read(&self.path(leg))
+    }
+
+    /// The files of rows that a leg has put aside that is finished.
+    pub(crate) fn letters(&self, leg: usize) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.path(leg).join(LETTERS_FOLDER));
+        let entries = entries.into_iter().flatten().flatten();
+        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        files.sort();
+        files
     }
 
     /// Brings the names to the disk by which the folder of a leg is found.

@@ -14,6 +14,7 @@ mod book;
 mod durable;
 mod far;
 mod folder;
+mod found;
 mod frames;
 mod identity;
 pub(crate) mod journal;
@@ -43,6 +44,7 @@ pub(crate) use far::FarFolder;
 pub(crate) use folder::{
     FileFormat, FolderOutput, LettersPlace, OutputPlan, UNFINISHED, unfinished_folder,
 };
+pub(crate) use found::{JudgedOfLeg, LeftOutOfLeg, LegFound};
 pub use identity::{JobIdentity, OneOfSeveral};
 pub(crate) use journal::Salvaged;
 pub(crate) use left_out::{LeftOut, LeftOutByStep};

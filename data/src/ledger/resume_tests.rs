@@ -134,7 +134,7 @@ pub(super) fn check_rows(folder: &Path, wanted: Vec<i64>) {
     assert_eq!(ids, wanted);
 }
 
-fn read(folder: &Path) -> Vec<RecordBatch> {
+pub(super) fn read(folder: &Path) -> Vec<RecordBatch> {
     let dataset = Dataset::read_parquet(&[folder.display().to_string()]).expect("is readable");
     let pool = Box::new(InProcessPool::of_cpus(1));
     let options = ExecutionOptions::default();

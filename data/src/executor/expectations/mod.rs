@@ -20,7 +20,7 @@ use arrow::array::RecordBatch;
 use super::core::event::WorkerKey;
 use crate::block;
 use crate::graph::{JobPlan, Operator, StageGroup, StagePlan};
-use crate::ledger::JudgedRows;
+use crate::ledger::{JudgedOfLeg, JudgedRows};
 use crate::operators::expect::EXAMPLES;
 use crate::plan::Expectation;
 use crate::stats::{ExecutionStats, ExpectationStats, ExpectationVerdict};
@@ -130,6 +130,40 @@ impl Expectations {
                 });
             }
         }
+    }
+
+    /// What was found of each, of a job that has ended.
+    pub(super) fn found(&self) -> Vec<JudgedOfLeg> {
+        let mut all = Vec::new();
+        for (stage, of_stage) in self.stages.iter().enumerate() {
+            for (&operator, found) in of_stage {
+                let JudgedCounts { rows, violations } = self.counts(stage, operator);
+                all.push(JudgedOfLeg {
+                    expectation: found.expectation.name.clone(),
+                    rows,
+                    violations,
+                    is_over: found.is_over,
+                });
+            }
+        }
+        all
+    }
+
+    /// The same of a leg that is finished. Fails if one does not hold: as many may violate it as this run says.
+    pub(super) fn take_found(&mut self, mut found: Vec<JudgedOfLeg>) -> Result<(), TaskFailure> {
+        for standing in self.stages.iter_mut().flat_map(BTreeMap::values_mut) {
+            let name = &standing.expectation.name;
+            let Some(at) = found.iter().position(|one| one.expectation == *name) else {
+                continue;
+            };
+            let found = found.remove(at);
+            standing.counts = JudgedCounts {
+                rows: found.rows,
+                violations: found.violations,
+            };
+            standing.is_over = found.is_over;
+        }
+        (0..self.stages.len()).try_for_each(|stage| self.check(stage))
     }
 
     /// The worker begins an input. `is_rerun`: for blocks that were lost, so that its rows were judged already.

@@ -56,18 +56,39 @@ impl DeadLetters {
         pool: &dyn StagePool,
     ) -> Result<(), TaskFailure> {
         for new in letters {
-            let stage = new.stage;
-            let waiting = self.waiting.entry((stage, new.step)).or_default();
-            waiting.operator = new.operator;
             let batches = decode(new.stream)?;
-            waiting.bytes += batches.iter().map(data_bytes).sum::<u64>();
-            waiting.batches.extend(batches);
-            if waiting.bytes >= BLOCK_BYTES {
-                let waiting = std::mem::take(waiting);
-                self.blocks.extend(waiting.put(stage, pool)?);
-            }
+            self.add_batches((new.stage, new.step), new.operator, batches, pool)?;
         }
         Ok(())
+    }
+
+    /// Adds those of a step of a stage.
+    pub(crate) fn add_batches(
+        &mut self,
+        (stage, step): (usize, usize),
+        operator: String,
+        batches: Vec<RecordBatch>,
+        pool: &dyn StagePool,
+    ) -> Result<(), TaskFailure> {
+        let waiting = self.waiting.entry((stage, step)).or_default();
+        waiting.operator = operator;
+        waiting.bytes += batches.iter().map(data_bytes).sum::<u64>();
+        waiting.batches.extend(batches);
+        if waiting.bytes >= BLOCK_BYTES {
+            let waiting = std::mem::take(waiting);
+            self.blocks.extend(waiting.put(stage, pool)?);
+        }
+        Ok(())
+    }
+
+    /// Adds those of a leg that is over.
+    pub(crate) fn add_blocks(&mut self, blocks: impl IntoIterator<Item = LetterBlock>) {
+        self.blocks.extend(blocks);
+    }
+
+    /// How many lie in the store.
+    pub(crate) fn rows(&self) -> u64 {
+        self.blocks.iter().map(|block| block.rows).sum()
     }
 
     /// No more come.

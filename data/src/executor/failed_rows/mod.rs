@@ -31,7 +31,7 @@ use bytes::Bytes;
 
 use crate::executor::core::event::WorkerKey;
 use crate::graph::{Operator, StagePlan};
-use crate::ledger::{LeftOut, LeftOutByStep};
+use crate::ledger::{LeftOut, LeftOutByStep, LeftOutOfLeg};
 use crate::operators::failing::letters::decode;
 use crate::plan::FailurePolicy;
 use crate::wire::failing::{FailingSpec, StepRow, ToldRows};
@@ -181,6 +181,42 @@ impl FailedRows {
                 stream,
             });
             self.letters.extend(letters);
+        }
+    }
+
+    /// What steps have left out that may leave rows out, of a job that has ended.
+    pub(super) fn found(&self) -> Vec<LeftOutOfLeg> {
+        let mut all = Vec::new();
+        for (stage, steps) in self.steps.iter().enumerate() {
+            let losing = (0..).zip(steps);
+            for (number, step) in losing.filter(|(_, step)| step.policy.loses_rows()) {
+                let counts = self.counts(stage, number);
+                all.push(LeftOutOfLeg {
+                    step: step.name.clone(),
+                    rows_in: counts.rows_in,
+                    rows: counts.rows,
+                    batches: counts.batches,
+                    last: step.last.clone(),
+                });
+            }
+        }
+        all
+    }
+
+    /// The same of a leg that is finished.
+    pub(super) fn take_found(&mut self, mut found: Vec<LeftOutOfLeg>) {
+        let steps = self.steps.iter_mut().flatten();
+        for step in steps.filter(|step| step.policy.loses_rows()) {
+            let Some(at) = found.iter().position(|one| one.step == step.name) else {
+                continue;
+            };
+            let found = found.remove(at);
+            step.counts = Counts {
+                rows_in: found.rows_in,
+                rows: found.rows,
+                batches: found.batches,
+            };
+            step.last = found.last;
         }
     }
 

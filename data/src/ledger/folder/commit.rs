@@ -102,7 +102,7 @@ impl FolderOutput {
         })
     }
 
-    fn not_visible(&self, error: &io::Error) -> TaskFailure {
+    pub(super) fn not_visible(&self, error: &io::Error) -> TaskFailure {
         let (operation, target) = (self.format.operation(), self.target.display());
         let what = format!("{operation}: make the files of {target} visible");
         os_error::failure(&what, error, ErrorCode::InvalidArgument)

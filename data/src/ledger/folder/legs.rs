@@ -3,11 +3,13 @@
 use std::fs;
 use std::io;
 
+use aktis_worker::TaskFailure;
+
 use super::{FolderOutput, JOB_FILE, no_book};
 use crate::error::PlanError;
 use crate::ledger::legs::LegFolders;
 use crate::ledger::record::{Begun, Entry, FORMAT};
-use crate::ledger::{DoneRanges, book, durable};
+use crate::ledger::{DoneRanges, LegFound, book, durable};
 
 impl FolderOutput {
     /// Where its legs lie.
@@ -40,6 +42,21 @@ impl FolderOutput {
         durable::sync_together(&[], &[&ledgers, &target])?;
         self.left.begun = Some(begun);
         Ok(())
+    }
+
+    /// It is the output of a leg, which others read.
+    pub(crate) fn set_leg(&mut self) {
+        self.is_leg = true;
+    }
+
+    /// Keeps what a leg has found that counts over all rows of its job, before it is finished.
+    pub(crate) fn keep_found(&self, found: &LegFound) -> Result<(), TaskFailure> {
+        let is_any = !found.left_out.is_empty() || !found.judged.is_empty();
+        if !self.is_leg || !is_any {
+            return Ok(());
+        }
+        let kept = found.write(&self.target);
+        kept.map_err(|error| self.not_visible(&error))
     }
 
     /// Whether an earlier run has got so far that rows of the output itself are done.

@@ -31,6 +31,7 @@ use super::small;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
 use super::stream::FileStream;
 use crate::error::first_line;
+use crate::ledger::UNFINISHED;
 use crate::operators::stream::BatchStream;
 use crate::os_error;
 use crate::sources::{Asked, Opened, PartPlace, Places, SourceReader};
@@ -94,6 +95,11 @@ impl SourceReader for FileReader {
 
     fn places(&self, position: &Bytes) -> Result<Option<Places>, TaskFailure> {
         let FilesPosition { parts, unread } = crate::sources::decode(position)?;
+        let hidden = format!("/{UNFINISHED}");
+        if parts.iter().any(|part| part.path.contains(&hidden)) {
+            // Those of a leg are gone when somebody looks for a row.
+            return Ok(None);
+        }
         let parts = parts.into_iter().map(|part| PartPlace {
             file: Some(part.path),
             row_group: Some(part.row_group.into()),

@@ -3,7 +3,10 @@
 //! The output of the job is begun first, and locked until the end: legs lie in its folder. Those that an earlier run has finished are
 //! not run again, nor are those that only these read.
 
-use std::collections::BTreeSet;
+mod finished;
+mod telling;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 
@@ -11,13 +14,16 @@ use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use parking_lot::Mutex;
 
+use finished::{FinishedLeg, NotTold};
+
+use super::failed_rows::LetterBlock;
 use super::launch::{self, Launched};
 use super::outputs::{BegunOutput, given_up};
 use super::pool::StagePool;
 use super::prepare::{lost_nodes, ready};
 use super::{Delivery, ExecuteError, Execution, ExecutionOptions, RunningLoop};
 use crate::error::PlanError;
-use crate::graph::{JobOutput, JobPlan, Leg, LegTable, Legs, StageEnd, fit_with_lost};
+use crate::graph::{JobPlan, Leg, LegTable, Legs, StageEnd, fit_with_lost};
 use crate::ledger::{
     FolderOutput, JobIdentity, LEG_PREFIX, LegFolders, LegState, UNFINISHED, close_together,
 };
@@ -29,10 +35,11 @@ use crate::storage::{PathColumns, StoreSpec, read_footers_here};
 /// The number of the system's error for a disk without room.
 const NO_SPACE: i32 = 28;
 
-/// Begins the job with the first of its legs that is to be done.
+/// Begins the job with the first of its legs that is to be done. `begin`: begins its outputs.
 pub(super) fn start(
     legs: Legs,
-    output: &JobOutput,
+    identity: &JobIdentity,
+    begin: impl FnOnce() -> Result<Vec<BegunOutput>, PlanError>,
     pool: Box<dyn StagePool>,
     options: &ExecutionOptions,
 ) -> Result<Execution, ExecuteError> {
@@ -41,11 +48,12 @@ pub(super) fn start(
         let lost = lost_nodes(&leg.job, pool.as_ref())?;
         fit_with_lost(leg.job.clone(), view.clone(), &lost).map_err(ExecuteError::Fit)?;
     }
-    let mut chain = JobInLegs::begin(legs, output, pool, options).map_err(ExecuteError::Plan)?;
+    let outputs = begin().map_err(ExecuteError::Plan)?;
+    let mut chain = JobInLegs::begin(legs, identity, outputs, pool, options)?;
     let first = chain.next()?;
     let (delivered, of_job) = channel();
     let (reader, held) = (Arc::clone(&first.reader), Arc::clone(&first.held));
-    let job = Execution::new(first.running(), of_job, reader, held);
+    let job = Execution::new(chain.running(&first), of_job, reader, held);
     let running = Arc::clone(&job.running);
     launch::start_thread(move || {
         let run = || {
@@ -67,10 +75,14 @@ struct JobInLegs {
     open: Vec<usize>,
     /// Those whose files nobody needs any more.
     used: BTreeSet<usize>,
+    /// Those that an earlier run has finished, if something is counted in them.
+    finished: BTreeMap<usize, FinishedLeg>,
+    /// Rows that legs have put aside which are finished.
+    letters: BTreeMap<usize, Vec<LetterBlock>>,
     folders: LegFolders,
     identity: JobIdentity,
-    /// The output of the job; `None`: the last leg has it.
-    main: Option<FolderOutput>,
+    /// The outputs of the job; `None`: the last leg has them.
+    outputs: Option<Vec<BegunOutput>>,
     /// The leg that runs; `None`: the last one does.
     current: Option<usize>,
     pool: Box<dyn StagePool>,
@@ -80,32 +92,61 @@ struct JobInLegs {
 impl JobInLegs {
     fn begin(
         legs: Legs,
-        output: &JobOutput,
+        identity: &JobIdentity,
+        mut outputs: Vec<BegunOutput>,
         pool: Box<dyn StagePool>,
         options: &ExecutionOptions,
-    ) -> Result<Self, PlanError> {
-        let nothing = || PlanError::InvalidArgument("the output is no folder here".to_owned());
-        let identity = output.sink.job_identity().cloned().ok_or_else(nothing)?;
-        let mut main = output.sink.begin()?.ok_or_else(nothing)?;
-        main.begin_legs(legs.before.len() as u64)?;
-        let folders = main.legs();
+    ) -> Result<Self, ExecuteError> {
+        let Some((Some(main), _)) = outputs.first_mut() else {
+            let nothing = "the output is no folder here".to_owned();
+            return Err(ExecuteError::Plan(PlanError::InvalidArgument(nothing)));
+        };
+        main.begin_legs(legs.before.len() as u64)
+            .map_err(ExecuteError::Plan)?;
         let mut chain = Self {
             open: Vec::new(),
             used: BTreeSet::new(),
-            folders,
-            identity,
-            main: None,
+            finished: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            folders: main.legs(),
+            identity: JobIdentity {
+                together: None,
+                ..identity.clone()
+            },
+            outputs: None,
             current: None,
             pool,
             options: options.clone(),
             legs,
         };
-        chain.look(&main)?;
+        chain.look(main).map_err(ExecuteError::Plan)?;
+        chain.read_finished()?;
         if chain.legs.last.job.fault(options.keep_order).is_some() {
-            main.make_whole_each_time()?;
+            let mut folders = outputs.iter_mut().filter_map(|(folder, _)| folder.as_mut());
+            folders
+                .try_for_each(FolderOutput::make_whole_each_time)
+                .map_err(ExecuteError::Plan)?;
         }
-        chain.main = Some(main);
+        chain.outputs = Some(outputs);
         Ok(chain)
+    }
+
+    /// Reads what legs have found that are not run again.
+    fn read_finished(&mut self) -> Result<(), ExecuteError> {
+        for (number, leg) in self.legs.before.iter().enumerate() {
+            if self.open.contains(&number) || !leg.job.counts_rows() {
+                continue;
+            }
+            let read = FinishedLeg::read(number, &leg.job, &self.folders, self.pool.as_ref());
+            let mut leg = read.map_err(|why| match why {
+                NotTold::Gone => ExecuteError::Plan(self.gone()),
+                NotTold::Failed(failure) => ExecuteError::Failed(failure),
+            })?;
+            self.letters
+                .insert(number, std::mem::take(&mut leg.letters));
+            self.finished.insert(number, leg);
+        }
+        Ok(())
     }
 
     /// Which legs are to be run: those whose files somebody needs and that are not there.
@@ -161,8 +202,10 @@ impl JobInLegs {
             }
             None => {
                 let job = self.filled(&self.legs.last).map_err(ExecuteError::Plan)?;
-                let main = &mut self.main;
-                ready(job, None, |_| Ok(vec![(main.take(), None)]), pool, &options)
+                let outputs = self.outputs.take().unwrap_or_default();
+                let last = ready(job, None, |_| Ok(outputs), pool, &options)?;
+                self.give_letters(&last);
+                Ok(last)
             }
         }
     }
@@ -218,7 +261,15 @@ impl JobInLegs {
 
     /// Runs one after the other, and tells how the job has ended.
     fn run(mut self, first: Launched, running: &Mutex<RunningLoop>, delivered: &Sender<Delivery>) {
-        let mut next = Ok(first);
+        let finished = self.finished.values_mut();
+        let mut next = match finished.into_iter().find_map(|leg| leg.broken.take()) {
+            Some(failure) => {
+                // Lets go of what it would have written, before anybody hears of this.
+                drop(first);
+                Err(ExecuteError::Failed(failure))
+            }
+            None => Ok(first),
+        };
         let outcome = loop {
             let outcome = match next {
                 Ok(leg) => self.run_one(leg),
@@ -231,13 +282,16 @@ impl JobInLegs {
             self.let_go();
             next = self.next();
             if let Ok(leg) = &next
-                && !take_turn(running, leg)
+                && !self.take_turn(running, leg)
             {
                 break Err(given_up());
             }
         };
         let outcome = outcome.map_err(|failure| match self.current {
-            Some(_) => failure_of_leg(failure),
+            Some(leg) => {
+                self.tell_failed(leg, running);
+                failure_of_leg(failure)
+            }
             None => failure,
         });
         let outcome = self.close(outcome);
@@ -245,15 +299,19 @@ impl JobInLegs {
         let _ = delivered.send(Delivery::End(outcome));
     }
 
-    fn run_one(&self, leg: Launched) -> Result<(), TaskFailure> {
+    fn run_one(&mut self, leg: Launched) -> Result<(), TaskFailure> {
         let Launched {
             execution, outbox, ..
         } = leg;
+        let letters = Arc::clone(&execution.letters);
         launch::run(execution);
         let ends = outbox.iter().find_map(|delivery| match delivery {
             Delivery::End(outcome) => Some(outcome),
             Delivery::Block(_) => None,
         });
+        if let Some(leg) = self.current {
+            self.letters.insert(leg, letters.lock().blocks().to_vec());
+        }
         ends.unwrap_or_else(|| {
             let silent = "the executor ended silently";
             Err(TaskFailure::new(ErrorCode::Internal, silent))
@@ -278,16 +336,19 @@ impl JobInLegs {
 
     /// If the job has not come to its last leg: leaves what is kept to whoever runs it again.
     fn close(&mut self, outcome: Result<(), TaskFailure>) -> Result<(), TaskFailure> {
-        let Some(main) = self.main.take() else {
+        let Some(outputs) = self.outputs.take() else {
             return outcome;
         };
-        close_together(vec![(main, None)], outcome).map_err(|failed| failed.failure)
+        let folders = outputs.into_iter().filter_map(|(folder, _)| folder);
+        let folders = folders.map(|folder| (folder, None)).collect();
+        close_together(folders, outcome).map_err(|failed| failed.failure)
     }
 }
 
 /// The folder of a leg.
 fn begun(sink: &Sink, folders: &LegFolders) -> Result<Vec<BegunOutput>, PlanError> {
-    let folder = sink.begin()?;
+    let mut folder = sink.begin()?;
+    folder.iter_mut().for_each(FolderOutput::set_leg);
     let synced = folders.sync();
     let path = sink.place().unwrap_or_default();
     synced.map_err(|error| PlanError::not_writable(path, &error))?;
@@ -302,18 +363,6 @@ fn writing() -> ParquetWriting {
         has_statistics: false,
         ..ParquetWriting::default()
     }
-}
-
-/// From here on the handle means this leg; `false`: nobody wants it.
-fn take_turn(running: &Mutex<RunningLoop>, leg: &Launched) -> bool {
-    let mut running = running.lock();
-    let over = running.stats.lock().clone();
-    running.before.push(over);
-    running.stats = Arc::clone(&leg.execution.stats);
-    running.letters = Arc::clone(&leg.execution.letters);
-    running.messages = leg.messages.clone();
-    running.outputs.clone_from(&leg.outputs);
-    !running.is_cancelled
 }
 
 /// The same, with what the user should know of files that are not the output.

@@ -9,6 +9,8 @@
 //! that goes on by the inputs of its source. One in which rows meet is done as a whole or not at all; so is the last one, if they
 //! meet in it.
 
+mod places;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -17,9 +19,8 @@ use datafusion_expr::TableSource;
 
 use super::edge::{Edge, EdgeKind};
 use super::job::{JobPlan, PlannedStep, SourcePlan, StagePlan};
-use super::operator::{Function, MapCall, Operator};
+use super::operator::{MapCall, Operator};
 use super::output::PlannedOutput;
-use crate::plan::ComputeKind;
 use crate::sources;
 
 /// What is kept of what functions make, where rows of different inputs meet.
@@ -80,6 +81,13 @@ struct Cut {
 }
 
 impl Legs {
+    /// Why a leg of functions could not be gone on with.
+    fn fault(&self) -> Option<String> {
+        let mut legs = self.before.iter().chain([&self.last]);
+        legs.any(|leg| leg.job.is_judged_on_the_way())
+            .then(|| super::identity::JUDGED.to_owned())
+    }
+
     /// How the job is cut, for comparing.
     pub(super) fn layout(&self) -> String {
         let legs = self.before.iter().chain([&self.last]);
@@ -106,152 +114,60 @@ impl JobPlan {
         kept: KeptFunctions,
         keeps_order: bool,
     ) -> Result<Legs, Option<String>> {
-        let [_] = self.outputs.as_slice() else {
+        // Those go on together as they are.
+        if self.outputs.len() > 1 && self.fault(keeps_order).is_none() {
             return Err(None);
-        };
+        }
         let mut last = self.clone();
         let mut before = Vec::new();
         while let Some(cut) = last
             .cut_before_meeting(kept, keeps_order)
             .or_else(|| last.cut_behind_meeting(kept))
+            .or_else(|| last.cut_before_outputs(kept, keeps_order))
         {
             let (leg, rest) = last.cut_at(cut, before.len());
             before.push(Leg::of(leg));
             last = rest;
+            if last.outputs.len() > 1 {
+                last.give_legs_to_takers();
+            }
         }
         if before.is_empty() {
             return Err(None);
         }
-        self.fault_of_legs().map_or(Ok(()), |why| Err(Some(why)))?;
         let last = Leg::of(last);
-        Ok(Legs { before, last })
+        let legs = Legs { before, last };
+        match self.fault_of_sources().or_else(|| legs.fault()) {
+            Some(why) => Err(Some(why)),
+            None => Ok(legs),
+        }
     }
 
-    /// What makes the rows of legs other ones than those of one run, or counts them over all of these.
-    fn fault_of_legs(&self) -> Option<String> {
-        if self.loses_rows() {
-            return Some(
-                "rows of different inputs meet in it, and functions may leave rows out (on_error), which are counted over all of the job"
-                    .to_owned(),
-            );
-        }
-        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
-        if steps.any(|step| matches!(step.operator, Operator::Expect(_))) {
-            return Some(
-                "rows of different inputs meet in it, and expect() counts those of the whole job"
-                    .to_owned(),
-            );
-        }
+    /// What makes the rows of legs other ones than those of one run.
+    fn fault_of_sources(&self) -> Option<String> {
         let mut sources = self.stages.iter().filter(|stage| stage.source.is_some());
         let is_exact = sources.all(StagePlan::reads_what_it_says);
         (!is_exact).then(|| super::identity::LIMITED.to_owned())
     }
 
-    /// Behind functions whose rows go on to where they meet others.
-    fn cut_before_meeting(&self, kept: KeptFunctions, keeps_order: bool) -> Option<Cut> {
-        let is_streamed = self.streamed();
-        (0..self.stages.len()).find_map(|index| {
-            let stage = &self.stages[index];
-            if !is_streamed[index] {
-                return None;
-            }
-            let first = stage.steps.iter().position(is_relational);
-            let steps = first.unwrap_or(stage.steps.len());
-            let is_left = first.is_some() || self.is_left(index, kept, keeps_order);
-            // What a limit lets through is counted where all of it comes.
-            let may_be_cut = first.is_some() || stage.row_limit.is_none();
-            let is_worth_it = self.chain_to(index).any(|one| {
-                let all = &self.stages[one].steps;
-                let own = if one == index { &all[..steps] } else { all };
-                own.iter()
-                    .any(|step| is_kept(&self.stages[one], step, kept))
-            });
-            (is_left && may_be_cut && is_worth_it).then_some(Cut {
-                stage: index,
-                steps,
-            })
-        })
-    }
-
-    /// Before functions that get what has come of a meeting.
-    fn cut_behind_meeting(&self, kept: KeptFunctions) -> Option<Cut> {
-        let is_streamed = self.streamed();
-        let meets = (0..self.stages.len()).find(|&index| {
-            let stage = &self.stages[index];
-            let mut steps = stage.steps.iter();
-            !is_streamed[index] && steps.any(|step| is_kept(stage, step, kept))
-        });
-        let mut index = meets?;
-        let mut cut = self.first_map_of(index)?;
-        // Cheap functions on the way there are called again rather than that what they make is kept.
-        while cut.steps == 0 {
-            let Some(giver) = self.only_giver(index).filter(|&giver| !is_streamed[giver]) else {
-                break;
-            };
-            index = giver;
-            let all = self.stages[giver].steps.len();
-            cut = self.first_map_of(giver).unwrap_or(Cut {
-                stage: giver,
-                steps: all,
-            });
-        }
-        let members = self.before(cut.stage);
-        let leaves = |edge: &Edge| edge.from != cut.stage && !members.contains(&edge.to);
-        let is_closed = !self
-            .edges
-            .iter()
-            .any(|edge| members.contains(&edge.from) && leaves(edge));
-        (is_closed && self.stages[cut.stage].row_limit.is_none()).then_some(cut)
-    }
-
-    /// Before the first function of the stage, if no rows of several inputs meet behind it.
-    fn first_map_of(&self, stage: usize) -> Option<Cut> {
-        let all = &self.stages[stage].steps;
-        let steps = all.iter().position(|step| call_of(step).is_some())?;
-        Some(Cut { stage, steps })
-    }
-
-    /// The stage that all rows of this one come from, block by block.
-    fn only_giver(&self, stage: usize) -> Option<usize> {
-        let mut edges = self.edges_to(stage);
-        let (edge, None) = (edges.next()?, edges.next()) else {
-            return None;
+    /// Whether expectations judge rows on the way through several stages, and no rows of different inputs meet: nobody could go on with it.
+    fn is_judged_on_the_way(&self) -> bool {
+        let meets = |stage: usize| {
+            let mut edges = self.edges_to(stage);
+            let is_one = edges.clone().count() == 1;
+            !(is_one && edges.all(|edge| edge.kind == EdgeKind::Forward))
         };
-        let is_alone = self.edges_from(edge.from).count() == 1;
-        let is_whole = self.stages[edge.from].row_limit.is_none();
-        (edge.kind == EdgeKind::Forward && is_alone && is_whole).then_some(edge.from)
+        self.stages.len() > 1 && self.expects() && !(1..self.stages.len()).any(meets)
     }
 
-    /// Of each stage, whether its rows are those of one source, and nothing but functions and such has happened to them.
-    fn streamed(&self) -> Vec<bool> {
-        let mut streamed = Vec::with_capacity(self.stages.len());
-        for (index, stage) in self.stages.iter().enumerate() {
-            let goes_on = |giver: usize| {
-                let giver_stage = &self.stages[giver];
-                streamed[giver] && !giver_stage.steps.iter().any(is_relational)
-            };
-            let is_source = stage.source.is_some() && stage.group.is_none();
-            streamed.push(is_source || self.only_giver(index).is_some_and(goes_on));
-        }
-        streamed
+    fn expects(&self) -> bool {
+        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
+        steps.any(|step| matches!(step.operator, Operator::Expect(_)))
     }
 
-    /// The stages that such rows come through, the last one first.
-    fn chain_to(&self, stage: usize) -> impl Iterator<Item = usize> {
-        std::iter::successors(Some(stage), |&one| self.only_giver(one))
-    }
-
-    /// Whether the rows of the stage go to where they meet others; or to a stage that is to wait for it.
-    fn is_left(&self, index: usize, kept: KeptFunctions, keeps_order: bool) -> bool {
-        let mut takers = self.edges_from(index);
-        let Some(first) = takers.next() else {
-            return false;
-        };
-        let is_only = self.only_giver(first.to) == Some(index) && takers.next().is_none();
-        let next = &self.stages[first.to];
-        let waits = kept == KeptFunctions::All && (keeps_order || next.is_ordered);
-        let has_functions = next.steps.iter().any(|step| call_of(step).is_some());
-        !is_only || (waits && has_functions)
+    /// Whether something is counted over all of its rows: those that functions fail for, or that violate expectations.
+    pub(crate) fn counts_rows(&self) -> bool {
+        self.loses_rows() || self.expects()
     }
 
     /// The part up to there, without an end, and the rest, which reads the leg with this number.
@@ -380,20 +296,4 @@ fn call_of(step: &PlannedStep) -> Option<&MapCall> {
         Operator::Map(call) => Some(call),
         _ => None,
     }
-}
-
-fn is_relational(step: &PlannedStep) -> bool {
-    matches!(step.operator, Operator::Relational(_))
-}
-
-/// Whether what the step makes is worth a file.
-fn is_kept(stage: &StagePlan, step: &PlannedStep, kept: KeptFunctions) -> bool {
-    let Some(call) = call_of(step) else {
-        return false;
-    };
-    let is_expensive = stage.compute.kind == ComputeKind::Actors
-        || stage.compute.resources.wants_gpu()
-        || stage.overlaps
-        || matches!(call.function, Function::Model(_));
-    kept == KeptFunctions::All || is_expensive
 }
