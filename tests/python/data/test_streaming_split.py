@@ -188,7 +188,7 @@ def test_one_that_was_killed_does_not_keep_rows_from_the_others():
 
 def test_names_of_ray_that_iterators_lack_are_told_with_what_to_use():
     iterator = aktis.data.range(3).iterator()
-    for name in ("to_torch", "to_tf", "iter_tf_batches", "iter_jax_batches"):
+    for name in ("to_tf", "iter_tf_batches", "iter_jax_batches"):
         with pytest.raises(AttributeError, match=rf"DataIterator\.{name}\(\) of Ray is not in Aktis yet: use "):
             getattr(iterator, name)
     with pytest.raises(AttributeError, match="Did you mean 'iter_batches'"):
