@@ -179,7 +179,7 @@ def test_end_does_not_wait_for_what_a_slow_kind_has():
 class Stops:
     """Fails at a row until somebody has mended it, and counts its rows."""
 
-    def __init__(self, device, folder):
+    def __init__(self, device, folder, layers=1):
         self.folder = pathlib.Path(folder)
 
     def __call__(self, batch):
@@ -195,14 +195,17 @@ def test_job_goes_on_with_another_batch_size_of_the_smaller_kind(tmp_path):
     (tmp_path / "said").mkdir()
     smaller = ActorPoolStrategy(size=1, num_cpus=1, batch_size=16, fn_constructor_kwargs={"device": "cpu"})
 
-    def write(pools):
+    def write(pools, **how):
         ds = aktis.data.range(2000).map_batches(
             Stops, compute=pools, fn_constructor_kwargs={"folder": str(tmp_path / "said")}
         )
-        ds.write_parquet(tmp_path / "out")
+        ds.write_parquet(tmp_path / "out", **how)
 
     with pytest.raises(Exception, match="not yet"):
         write([GPU, CPU])
+    other = ActorPoolStrategy(size=1, num_cpus=1, batch_size=8, fn_constructor_kwargs={"device": "cpu", "layers": 2})
+    with pytest.raises(ValueError, match=r"the function of MapBatches\(Stops\) \(2\)"):
+        write([GPU, other], resume=True)
     done = (tmp_path / "said" / "calls").read_text().split()
     (tmp_path / "said" / "mended").touch()
     write([GPU, smaller])
@@ -279,6 +282,8 @@ def test_native_model_has_a_device_and_budget_by_kind():
     ]
     ds = aktis.data.from_items(texts).repartition(12).map_batches(model, compute=pools)
     alone = aktis.data.from_items(texts).map_batches(model)
+    spec, compute, *_ = ds._plan._calls[-1].args
+    assert '"token_budget": 256' in spec and '"token_budget": 32' in compute["others"][0]["model"]
     labels = [{row["id"]: row["label"] for row in one.take_all()} for one in (ds, alone)]
     assert labels[0] == labels[1] and len(labels[0]) == 60
     assert sum(kind["rows"] for kind in kinds_of(ds)) == 60
