@@ -348,7 +348,7 @@ NAMES = [
         "placement groups", "from aktis.util.placement_group import placement_group", ("no placement groups", "SPREAD")
     ),
     Row("placement groups of util", "aktis.util.placement_group", ("no placement groups", "SPREAD")),
-    Row("a method of datasets", "data.range(3).to_dask", ("Dataset.to_dask()", "write_parquet()")),
+    Row("a method of datasets", "data.range(3).to_spark", ("Dataset.to_spark()", "write_parquet()")),
     Row("a sink", "data.range(3).write_mongo", ("write_datasink()",)),
     Row("another product", "aktis.serve", ("not in Aktis yet",)),
     Row("a typo", "aktis.get_actr", ("Did you mean 'get_actor'?",)),
