@@ -86,10 +86,7 @@ impl Run {
         slots: Vec<Arc<Slot>>,
         environment: &Environment,
     ) -> Result<Self> {
-        let runtime = Builder::new_current_thread()
-            .max_blocking_threads(FILE_THREADS)
-            .build()
-            .map_err(DataFusionError::IoError)?;
+        let runtime = runtime()?;
         let context = environment.context(slots.len())?;
         let output = {
             // Operators may begin tasks.
@@ -104,6 +101,24 @@ impl Run {
             before: Box::new(Ok),
             after: Box::new(Ok),
             runtime,
+        })
+    }
+
+    /// Batches that need no operator of the engine.
+    pub(super) fn of_batches(
+        step: &'static str,
+        schema: &SchemaRef,
+        batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'static,
+    ) -> Result<Self> {
+        let output = futures::stream::iter(batches);
+        Ok(Self {
+            step,
+            schema: Arc::clone(schema),
+            output: Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), output)),
+            slots: Vec::new(),
+            before: Box::new(Ok),
+            after: Box::new(Ok),
+            runtime: runtime()?,
         })
     }
 
@@ -155,6 +170,14 @@ impl Run {
             }
         }
     }
+}
+
+/// What an operator is polled in.
+fn runtime() -> Result<Runtime> {
+    Builder::new_current_thread()
+        .max_blocking_threads(FILE_THREADS)
+        .build()
+        .map_err(DataFusionError::IoError)
 }
 
 impl Slot {

@@ -158,6 +158,11 @@ impl Environment {
         self.memory() / (threads.max(1) * SORTS_AT_ONCE)
     }
 
+    /// Rows of a batch of the only operator.
+    pub(super) fn rows_at_once(&self) -> usize {
+        self.batch_rows(self.memory())
+    }
+
     /// Rows of a batch where one sort can have `share`.
     fn batch_rows(&self, share: usize) -> usize {
         let row_bytes = usize::try_from(self.row_bytes).unwrap_or(usize::MAX).max(1);

@@ -137,6 +137,22 @@ impl FragmentFeed {
         self.held.iter()
     }
 
+    /// Whether all rows were read.
+    pub(super) fn has_all(&self) -> bool {
+        self.is_over
+    }
+
+    /// All that was read and not handed out, in the form that was asked for last, uncut.
+    pub(super) fn take_all(&mut self) -> Result<Vec<RecordBatch>, TaskFailure> {
+        let held = std::mem::take(&mut self.held);
+        let Some(form) = &self.form else {
+            return Ok(held.into());
+        };
+        let held = held.iter();
+        held.map(|batch| columns::conform(batch, &form.schema).map_err(|error| self.misfit(&error)))
+            .collect()
+    }
+
     /// Rows that were read and not handed out, and their bytes; those of rows of which it is known, before any is handed out.
     pub(super) fn held(&self) -> (u64, u64) {
         if let Some(known) = &self.known {

@@ -26,6 +26,7 @@ mod pool;
 #[cfg(test)]
 mod range_tests;
 mod sampled;
+mod shuffled;
 pub(crate) mod skip;
 #[cfg(test)]
 mod tests;
@@ -181,13 +182,15 @@ impl FragmentStream {
             _ if is_first => feed.whole()?,
             _ => None,
         };
+        if let (Fragment::Shuffle(seed), Some(schema)) = (&self.fragment, &schema) {
+            return shuffled::begin(*seed, feed, schema, &self.environment).map(Some);
+        }
         let (rows, environment) = (feed.held(), &self.environment);
         let begun = match (&self.fragment, schema) {
             (Fragment::Sort(sort), Some(schema)) => order::sort(sort, &schema, rows, environment),
             (Fragment::First(sort), Some(schema)) => {
                 order::first_rows(sort, &schema, rows, environment)
             }
-            (Fragment::Shuffle(seed), Some(schema)) => order::shuffle(*seed, &schema, environment),
             (Fragment::Aggregate(aggregate), Some(schema)) => {
                 aggregate::begin(aggregate, &schema, environment)
             }
