@@ -61,6 +61,7 @@ pub struct Value {
     /// The in-band part.
     pub inband: Inband,
     /// Out-of-band buffers, each aligned to [`PART_ALIGNMENT`](aktis_lane::PART_ALIGNMENT) when read from a lane or a store.
+    /// Those of an Arrow stream are pieces of the one buffer that it has where it is read.
     pub buffers: ThinVec<Bytes>,
     /// References held in the inside of the value.
     pub contained: ThinVec<ObjectRef>,
@@ -99,6 +100,14 @@ impl Value {
         }
     }
 
+    /// The same, of pieces that are put together where the stream is written to: nothing is copied before.
+    pub fn arrow_stream_of(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        Self {
+            buffers: pieces.into_iter().collect(),
+            ..Self::arrow_stream(Bytes::new())
+        }
+    }
+
     /// Copies the buffers, for a value whose memory may change or go after this.
     pub fn own_buffers(&mut self) {
         for buffer in &mut self.buffers {
@@ -113,7 +122,19 @@ impl Value {
 
     /// Bytes of the parts in order, the in-band part first.
     pub fn part_lengths(&self) -> impl Iterator<Item = usize> {
-        std::iter::once(self.inband.len()).chain(self.buffers.iter().map(Bytes::len))
+        let buffers = self
+            .parts()
+            .map(|pieces| pieces.iter().map(Bytes::len).sum());
+        std::iter::once(self.inband.len()).chain(buffers)
+    }
+
+    /// The buffers, each with the pieces that it has here.
+    fn parts(&self) -> impl Iterator<Item = &[Bytes]> {
+        let pieces = match self.format {
+            Format::ArrowStream => self.buffers.len(),
+            _ => 1,
+        };
+        self.buffers.chunks(pieces.max(1))
     }
 
     /// Appends the parts to `payload`, which starts at an aligned position of the frame.
@@ -123,9 +144,9 @@ impl Value {
             Some(shared) => payload.push_shared(shared),
             None => payload.push(&self.inband),
         }
-        for buffer in &self.buffers {
+        for pieces in self.parts() {
             payload.align();
-            payload.push_shared(buffer);
+            pieces.iter().for_each(|piece| payload.push_shared(piece));
         }
     }
 }
@@ -190,6 +211,20 @@ pub(crate) mod tests {
             buffers: buffers.iter().map(|len| vec![2; *len].into()).collect(),
             contained: ThinVec::new(),
         }
+    }
+
+    #[test]
+    fn pieces_of_an_arrow_stream_are_one_buffer_where_it_is_read() {
+        let pieces = [vec![1; 3], Vec::new(), vec![2; 70], vec![3; 20 << 10]];
+        let whole: Vec<u8> = pieces.concat();
+        let value = Value::arrow_stream_of(pieces.map(Bytes::from));
+        let mut payload = PayloadParts::default();
+        value.append_to(&mut payload);
+        let lengths: Vec<u64> = value.part_lengths().map(|length| length as u64).collect();
+        assert_eq!(lengths, [0, whole.len() as u64]);
+        let payload = Payload::Owned(payload.concat().into());
+        let (read, _) = cut_value(value.format, &lengths, &payload, 0).expect("own payload");
+        assert_eq!(read.buffers.as_slice(), [whole]);
     }
 
     proptest! {

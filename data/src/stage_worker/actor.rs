@@ -5,10 +5,10 @@ use std::path::Path;
 use aktis_common::error::ErrorCode;
 use aktis_worker::native::{CallContext, NativeActor, NativeRegistry};
 use aktis_worker::{TaskFailure, Value};
-use bytes::Bytes;
 use prost::Message;
 
 use super::StageWorker;
+use crate::block::EncodedBlock;
 use crate::operators::fragment::SpillPlace;
 use crate::sources::{InputBlock, block_bytes};
 use crate::wire::spec::{InputSpec, Report, StageSpec};
@@ -92,10 +92,8 @@ fn given(
     Ok((spec, there.chain(here.map(InputBlock::Here)).collect()))
 }
 
-fn reply((report, block): (Report, Option<Bytes>)) -> Vec<Value> {
+fn reply((report, block): (Report, Option<EncodedBlock>)) -> Vec<Value> {
     let report = Value::native(report.encode_to_vec());
-    vec![
-        report,
-        block.map_or_else(|| Value::native(Bytes::new()), Value::arrow_stream),
-    ]
+    let block = block.map(|block| Value::arrow_stream_of(block.into_pieces()));
+    vec![report, block.unwrap_or_default()]
 }

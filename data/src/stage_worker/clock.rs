@@ -34,6 +34,7 @@ impl WorkerClock {
             held_nanos: nanos(self.held_before + self.made.elapsed()),
             loading_nanos: nanos(loading),
             cpu_nanos: self.take_cpu(),
+            ..ReadyReport::default()
         }
     }
 

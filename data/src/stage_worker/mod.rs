@@ -51,6 +51,7 @@ use aktis_common::ids::NodeId;
 use aktis_worker::{Runtime, TaskFailure, Value};
 use bytes::Bytes;
 
+use crate::block::EncodedBlock;
 use crate::graph::{MapCall, Operator, StageTask};
 use crate::operators::even::EvenRows;
 use crate::operators::failing::Watch;
@@ -80,6 +81,8 @@ pub struct StageWorker {
     spill: Option<SpillPlace>,
     /// What it is called where people read of it.
     name: Arc<str>,
+    /// Its node, if it is one of a cluster.
+    node_id: Bytes,
     /// Where it leaves notes of what it may die of.
     notes: Arc<dyn Notes>,
     /// Ends it if a call takes too long.
@@ -104,6 +107,7 @@ impl StageWorker {
             waiting: None,
             spill: None,
             name: format!("process {}", std::process::id()).into(),
+            node_id: Bytes::new(),
             notes: Arc::new(NoNotes),
             watch: Arc::default(),
             clock: WorkerClock::new(),
@@ -112,8 +116,8 @@ impl StageWorker {
 
     /// Notes of what it may die of are kept by the head of the cluster.
     fn of_cluster(mut self, runtime: &Runtime) -> Self {
-        let node = NodeId::from_bytes(&runtime.greeting().node_id);
-        if let Ok(node) = node {
+        self.node_id = runtime.greeting().node_id.clone();
+        if let Ok(node) = NodeId::from_bytes(&self.node_id) {
             self.name = format!("process {} on node {node}", std::process::id()).into();
         }
         self.notes = Arc::new(HeadNotes(runtime.clone()));
@@ -131,7 +135,10 @@ impl StageWorker {
     pub fn ready(&mut self) -> Result<ReadyReport, TaskFailure> {
         let began = Instant::now();
         self.load_functions()?;
-        Ok(self.clock.ready(began.elapsed()))
+        Ok(ReadyReport {
+            node_id: self.node_id.clone(),
+            ..self.clock.ready(began.elapsed())
+        })
     }
 
     /// Bytes read from storage over the worker's life.
@@ -220,7 +227,7 @@ impl StageWorker {
         &mut self,
         input: InputSpec,
         blocks: Vec<InputBlock>,
-    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
+    ) -> Result<(Report, Option<EncodedBlock>), TaskFailure> {
         let began = Instant::now();
         self.start(input, blocks)?;
         self.pull_since(began)
@@ -231,7 +238,7 @@ impl StageWorker {
         &mut self,
         input: InputSpec,
         blocks: Vec<InputBlock>,
-    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
+    ) -> Result<(Report, Option<EncodedBlock>), TaskFailure> {
         let began = Instant::now();
         let first = self.running.front();
         if first.is_some_and(|first| first.asked.is_some()) {
@@ -243,12 +250,15 @@ impl StageWorker {
     }
 
     /// Goes on until there is a block, or the input is used up, or there is progress to tell.
-    pub fn pull(&mut self) -> Result<(Report, Option<Bytes>), TaskFailure> {
+    pub fn pull(&mut self) -> Result<(Report, Option<EncodedBlock>), TaskFailure> {
         self.pull_since(Instant::now())
     }
 
     /// The same; `began`: when it was called.
-    fn pull_since(&mut self, began: Instant) -> Result<(Report, Option<Bytes>), TaskFailure> {
+    fn pull_since(
+        &mut self,
+        began: Instant,
+    ) -> Result<(Report, Option<EncodedBlock>), TaskFailure> {
         if self.running.is_empty()
             && let Some((input, blocks)) = self.waiting.take()
         {

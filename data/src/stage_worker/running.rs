@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
-use bytes::Bytes;
 
 use super::marks::Marks;
 use super::meter::StageMeters;
 use super::noting::{Noted, Noting};
 use super::output::Output;
 use super::seen::SeenColumns;
-use crate::block;
+use crate::block::EncodedBlock;
 use crate::operators::blocks::CutBlock;
 use crate::operators::even::EvenRows;
 use crate::operators::failing::FailingInput;
@@ -73,7 +72,7 @@ impl RunningInput {
     pub(super) fn advance(
         &mut self,
         next: Option<&mut Self>,
-    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
+    ) -> Result<(Report, Option<EncodedBlock>), TaskFailure> {
         let Some(failing) = self.failing.clone() else {
             return self.go_on(next);
         };
@@ -155,7 +154,7 @@ impl RunningInput {
     fn go_on(
         &mut self,
         mut next: Option<&mut Self>,
-    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
+    ) -> Result<(Report, Option<EncodedBlock>), TaskFailure> {
         let began = Instant::now();
         let mut rows_sunk = 0;
         loop {
@@ -283,7 +282,10 @@ impl RunningInput {
     }
 
     /// The report of a cut block, or nothing if the block was delivered by an earlier attempt, or nobody wants it.
-    fn deliver(&mut self, cut: CutBlock) -> Result<Option<(Report, Option<Bytes>)>, TaskFailure> {
+    fn deliver(
+        &mut self,
+        cut: CutBlock,
+    ) -> Result<Option<(Report, Option<EncodedBlock>)>, TaskFailure> {
         let number = self.next_block;
         self.next_block += 1;
         let is_repeat = self.skip_blocks > 0 || !self.wanted_blocks.is_empty();
@@ -305,28 +307,28 @@ impl RunningInput {
             return Ok(None);
         }
         let (schema, rows, partition) = (Arc::clone(&cut.schema), cut.rows, cut.partition);
-        let stream = block::encode(&schema, &cut.into_batches()?).map_err(|error| {
+        let block = EncodedBlock::of(&schema, &cut.into_batches()?).map_err(|error| {
             TaskFailure::new(ErrorCode::Internal, format!("write a block: {error}"))
         })?;
         let report = Report {
             has_block: true,
             rows,
             partition,
-            bytes: stream.len() as u64,
+            bytes: block.len_bytes(),
             steps: self.meters.take_report(),
             schema: self.seen.tell(),
             marks: self.marks.as_mut().map_or_else(Vec::new, Marks::take),
             ..Report::default()
         };
-        Ok(Some((report, Some(stream))))
+        Ok(Some((report, Some(block))))
     }
 
     /// The last report of the input, of its last block if there is one.
     fn finish(
         &mut self,
         mut report: Report,
-        block: Option<Bytes>,
-    ) -> Result<(Report, Option<Bytes>), TaskFailure> {
+        block: Option<EncodedBlock>,
+    ) -> Result<(Report, Option<EncodedBlock>), TaskFailure> {
         report.is_last = true;
         let marks = self.marks.as_mut().map(Marks::take);
         report.marks.extend(marks.into_iter().flatten());

@@ -399,6 +399,7 @@ fn repeated_input_leaves_out_what_was_delivered() {
         window_rows: 0,
         work: crate::sources::RowWork::Reading,
         parts: Some(1),
+        is_spread: false,
     };
     let source = sources::of_table(&range).expect("is registered");
     let splits = source.splits(u64::MAX, options);
@@ -429,7 +430,7 @@ fn pull_all(worker: &mut StageWorker, input: InputSpec) -> Result<Vec<(u64, Byte
     let mut blocks = Vec::new();
     loop {
         let (report, block) = worker.pull()?;
-        blocks.extend(block.map(|block| (report.rows, block)));
+        blocks.extend(block.map(|block| (report.rows, block.into())));
         if report.is_last {
             return Ok(blocks);
         }

@@ -1,9 +1,11 @@
 //! What workers tell of their time.
 
+use aktis_common::ids::NodeId;
+use bytes::Bytes;
 use prost::Message;
 
 /// A worker has loaded its functions.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct ReadyReport {
     /// For how long its node has held its room.
     #[prost(uint64, tag = "1")]
@@ -14,6 +16,16 @@ pub struct ReadyReport {
     /// Time of processors that the process has taken since the worker was made.
     #[prost(uint64, tag = "3")]
     pub cpu_nanos: u64,
+    /// The node that it runs on, if it is one of a cluster.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub node_id: Bytes,
+}
+
+impl ReadyReport {
+    /// The node that it runs on, if it is one of a cluster.
+    pub(crate) fn node(&self) -> Option<NodeId> {
+        NodeId::from_bytes(&self.node_id).ok()
+    }
 }
 
 /// What a pull has taken.

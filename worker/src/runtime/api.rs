@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aktis_common::ids::ObjectId;
+use aktis_common::ids::{NodeId, ObjectId};
 
 use super::Runtime;
 use crate::core::Watcher;
@@ -56,6 +56,16 @@ impl Runtime {
             let state = core.objects.state(reference.id());
             matches!(state, Some(ObjectState::Inline(_) | ObjectState::Failed(_)))
         })
+    }
+
+    /// The nodes whose stores are known to have the object; none if its value is in this process, or is not there.
+    pub fn nodes_of(&self, reference: &ObjectRef) -> Vec<NodeId> {
+        self.0
+            .core
+            .look(|core| match core.objects.state(reference.id()) {
+                Some(ObjectState::Stored(stored)) => stored.nodes.clone(),
+                _ => Vec::new(),
+            })
     }
 
     pub(crate) fn failed_object(&self, failure: &TaskFailure) -> Result<ObjectRef, TaskFailure> {

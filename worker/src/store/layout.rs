@@ -32,14 +32,14 @@ impl StoredLayout {
             ..Default::default()
         };
         let refs = prost::Message::encode_to_vec(&refs);
-        let mut head =
-            Vec::with_capacity(STORED_HEAD_BYTES + 8 * (1 + value.buffers.len()) + refs.len());
-        let count = u32::try_from(1 + value.buffers.len()).expect("a value has few buffers");
+        let lengths: Vec<usize> = value.part_lengths().collect();
+        let mut head = Vec::with_capacity(STORED_HEAD_BYTES + 8 * lengths.len() + refs.len());
+        let count = u32::try_from(lengths.len()).expect("a value has few buffers");
         let refs_bytes = u32::try_from(refs.len()).expect("references of a value fit 4 GiB");
         for word in [STORED_MAGIC, value.format as u32, count, refs_bytes] {
             head.extend_from_slice(&word.to_le_bytes());
         }
-        for length in value.part_lengths() {
+        for length in lengths {
             head.extend_from_slice(&(length as u64).to_le_bytes());
         }
         head.extend_from_slice(&refs);

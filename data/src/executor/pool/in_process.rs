@@ -297,5 +297,6 @@ fn serve(worker: &mut StageWorker, request: WorkerRequest) -> Answer {
         }
         WorkerRequest::Pull => worker.pull(),
     };
-    Answer::Pulled(pulled.map(|(report, block)| (report, block.map(BlockHandle::new))))
+    let here = |block| BlockHandle::new(Bytes::from(block));
+    Answer::Pulled(pulled.map(|(report, block)| (report, block.map(here))))
 }
