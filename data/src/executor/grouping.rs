@@ -56,7 +56,7 @@ pub(super) fn split(group: &StageGroup) -> Split {
     let mut position = GroupPosition::default();
     for stage in &group.stages {
         let mut member = MemberPosition::default();
-        for split in splits(stage, group.threads) {
+        for split in splits(stage, group.threads, false) {
             member.splits.push(SplitPosition {
                 position: split.position,
                 blocks: u32::try_from(split.blocks.len()).unwrap_or(u32::MAX),

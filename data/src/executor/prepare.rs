@@ -1,5 +1,8 @@
 //! Everything between a dataset and its loop: stages that fit, splits, sizes, specs.
 
+use std::collections::BTreeMap;
+
+use aktis_common::ids::NodeId;
 use aktis_common::scheduling::NodeView;
 use datafusion_common::DataFusionError;
 
@@ -24,6 +27,7 @@ use crate::ledger::{FolderOutput, OutputPlan, SaveMode};
 use crate::operators::partition::WINDOW_BLOCKS;
 use crate::plan::OnError;
 use crate::sinks::LettersFormat;
+use crate::sources::{Split, blocks};
 
 /// Where the size of batches is to be found, inputs should have many rows, but not more than so many blocks.
 const BLOCKS_PER_INPUT: u64 = 2;
@@ -90,13 +94,15 @@ pub(super) fn ready(
     let demands: Vec<StageDemand> = job.stages.iter().map(demand).collect();
     let workers = sizing::pool_sizes(&demands, &view).into_iter();
     let workers: Vec<usize> = workers.map(|kinds| kinds.into_iter().sum()).collect();
+    // On one node all rows are as near as others.
+    let is_spread = view.nodes().len() > 1;
     let mut outputs = JobOutputs::new(&job, begin(&job).map_err(ExecuteError::Plan)?);
     let Inputs {
         splits,
         places,
         progress,
         rows: all_rows,
-    } = inputs(&mut job, &workers, &mut outputs)?;
+    } = inputs(&mut job, &workers, is_spread, &mut outputs)?;
     let share = share_of_store(options, pool.as_ref());
     let sizes = Sizes::new(options, &share, &job, &workers);
     let stages = 0..job.stages.len();
@@ -108,12 +114,16 @@ pub(super) fn ready(
         max_deaths: options.max_deaths,
         view,
     };
+    let nodes = |splits: &Vec<Split>| {
+        let node = |split: &Split| split_node(pool.as_ref(), split).filter(|_| is_spread);
+        splits.iter().map(node).collect()
+    };
     let stages = job.stages.iter().zip(demands).zip(&splits);
     let noted_inputs = progress.as_ref().map_or(0, Progress::noted_inputs);
     let stages = stages.map(|((stage, demand), splits)| ExecutorStage {
         setup: stage_setup(stage, options, sizes.block_bytes),
         demand,
-        splits: splits.len(),
+        splits: nodes(splits),
         source_rows: known_rows(splits),
         noted_inputs: if stage.end.is_some() { noted_inputs } else { 0 },
     });
@@ -135,6 +145,22 @@ pub(super) fn ready(
         outputs,
     };
     Ok(launch(&job, made))
+}
+
+/// The node that has more of the rows of a split than others, where these lie in the store already.
+fn split_node(pool: &dyn StagePool, split: &Split) -> Option<NodeId> {
+    if split.blocks.is_empty() {
+        return None;
+    }
+    let session = pool.session();
+    let rows = blocks::rows_of_parts(&split.position).ok()?;
+    let mut rows_on: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for (block, rows) in split.blocks.iter().zip(rows) {
+        let handle = block.handle(&session)?;
+        *rows_on.entry(pool.node_of(&handle)?).or_default() += rows;
+    }
+    let most = rows_on.into_iter().max_by_key(|&(_, rows)| rows);
+    most.map(|(node, _)| node)
 }
 
 /// Nodes that are not there, and are planned with.
@@ -225,7 +251,10 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
         runs_empty: stage.tells_columns(),
         is_repeatable: stage.group.is_none() || !stage.makes_blocks(),
         spread: stage.spread.clone(),
-        looks_ahead: stage.has_map && !stage.overlaps && stage.group.is_none(),
+        // Whoever cuts partitions answers with a small block again and again.
+        looks_ahead: (stage.has_map || stage.partitioner.is_some())
+            && !stage.overlaps
+            && stage.group.is_none(),
     }
 }
 

@@ -47,7 +47,7 @@ impl ExecutionLoop {
         match answer {
             Answer::Ready(Ok(ready)) => {
                 self.times.ready(worker, &ready, Instant::now());
-                Some(Event::WorkerReady(worker))
+                Some(Event::WorkerReady(worker, ready.node()))
             }
             Answer::Pulled(Ok((report, block))) => {
                 self.times.pulled(worker, &report, Instant::now());

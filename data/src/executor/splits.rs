@@ -19,10 +19,11 @@ pub(super) struct Inputs {
     pub(super) rows: Option<u64>,
 }
 
-/// The inputs of each stage that has a source.
+/// The inputs of each stage that has a source. `is_spread`: its workers run on several nodes.
 pub(super) fn inputs(
     job: &mut JobPlan,
     workers: &[usize],
+    is_spread: bool,
     outputs: &mut JobOutputs,
 ) -> Result<Inputs, ExecuteError> {
     // As it was cut then.
@@ -33,7 +34,7 @@ pub(super) fn inputs(
     let mut all: Vec<Vec<Split>> = cut
         .map(|(stage, &workers)| match &stage.group {
             Some(group) => vec![grouping::split(group)],
-            None => splits(stage, known.unwrap_or(workers)),
+            None => splits(stage, known.unwrap_or(workers), is_spread),
         })
         .collect();
     let rows = rows_of_all(&all);
@@ -81,8 +82,8 @@ pub(super) fn rows_of_all(splits: &[Vec<Split>]) -> Option<u64> {
     is_known.then(|| splits.iter().flatten().map(|split| split.rows).sum())
 }
 
-/// The rows of the stage's source as inputs.
-pub(super) fn splits(stage: &StagePlan, workers: usize) -> Vec<Split> {
+/// The rows of the stage's source as inputs. `is_spread`: its workers run on several nodes.
+pub(super) fn splits(stage: &StagePlan, workers: usize, is_spread: bool) -> Vec<Split> {
     let Some(plan) = &stage.source else {
         return Vec::new();
     };
@@ -92,6 +93,7 @@ pub(super) fn splits(stage: &StagePlan, workers: usize) -> Vec<Split> {
         batch_rows: stage.batch_rows.map(|rows| rows as u64),
         window_rows: stage.window_rows as u64,
         work: row_work(stage),
+        is_spread,
     };
     if plan.is_by_file {
         return by_file(plan);

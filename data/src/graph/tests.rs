@@ -134,6 +134,7 @@ fn options(workers: usize) -> SplitOptions {
         batch_rows: None,
         window_rows: 0,
         parts: None,
+        is_spread: false,
         work: RowWork::Function,
     }
 }

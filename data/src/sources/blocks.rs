@@ -177,6 +177,12 @@ pub(crate) fn position_of(parts: impl IntoIterator<Item = BlockPart>) -> Bytes {
     super::encode(&BlocksPosition { parts })
 }
 
+/// The rows of each block that a position speaks of.
+pub(crate) fn rows_of_parts(position: &Bytes) -> Result<Vec<u64>, TaskFailure> {
+    let BlocksPosition { parts } = super::decode(position)?;
+    Ok(parts.iter().map(|part| part.rows).collect())
+}
+
 /// An input of blocks as one for each feed, which have so many of them.
 pub(crate) fn by_feed(input: Opened, feed_blocks: &[u32]) -> Result<Vec<Opened>, TaskFailure> {
     let BlocksPosition { parts } = super::decode(&input.position)?;
@@ -214,6 +220,13 @@ impl Source for BlocksTable {
         let rows = self.blocks.iter().map(|block| block.rows).sum();
         let bytes = self.blocks.iter().map(|block| block.bytes).sum();
         let target = options.target(rows, bytes, rows);
+        let blocks = self.blocks.len().max(1) as u64;
+        // Rows of this process lie nowhere yet, and a job that goes on with them must find them cut as they were.
+        let are_there = self.blocks.iter().all(|block| block.local.is_none());
+        let target = match options.is_spread && are_there {
+            true => target.apart(rows / blocks, bytes / blocks),
+            false => target,
+        };
         let mut cutter = SplitCutter::<Vec<(BlockPart, Arc<SourceBlock>)>>::new(target, row_limit);
         for block in &self.blocks {
             cutter.run(block.rows, |split, first_row, rows| {
@@ -273,5 +286,75 @@ impl SourceReader for BlocksReader {
         let position: BlocksPosition = super::decode(&input.position)?;
         let schema = self.schema.clone();
         BlockStream::new(position.parts, input.blocks, schema).map(|rows| Box::new(rows) as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, UInt64Array};
+    use arrow::datatypes::Schema;
+
+    use super::super::RowWork;
+    use super::*;
+
+    const OPTIONS: SplitOptions = SplitOptions {
+        workers: 2,
+        batch_rows: None,
+        window_rows: 0,
+        work: RowWork::Reading,
+        parts: None,
+        is_spread: true,
+    };
+
+    /// The rows of the splits of 24 blocks of 1000 rows, of so many bytes each.
+    fn split(block: impl Fn() -> SourceBlock, options: SplitOptions) -> Vec<u64> {
+        let table = BlocksTable {
+            blocks: (0..24).map(|_| Arc::new(block())).collect(),
+            schema: Arc::new(Schema::empty()),
+            is_mixed: false,
+        };
+        let splits = table.splits(u64::MAX, options);
+        splits.iter().map(|split| split.rows).collect()
+    }
+
+    fn stored(bytes: u64) -> SourceBlock {
+        let handle = BlockHandle::new(());
+        SourceBlock::stored("a session".to_owned(), handle, 0, 1000, bytes)
+    }
+
+    #[test]
+    fn blocks_that_may_lie_on_different_nodes_stay_apart() {
+        let long = || stored(8 << 20);
+        assert_eq!(split(long, OPTIONS), [1000; 24]);
+        let on_one_node = SplitOptions {
+            is_spread: false,
+            ..OPTIONS
+        };
+        assert_eq!(split(long, on_one_node), [3000; 8]);
+        assert_eq!(
+            split(|| stored(512 << 10), OPTIONS),
+            [3000; 8],
+            "they are short"
+        );
+        let of_two = SplitOptions {
+            parts: Some(2),
+            ..OPTIONS
+        };
+        assert_eq!(split(long, of_two), [12_000; 2], "so many are wanted");
+    }
+
+    /// A job that goes on with them must find them cut as they were, on however many nodes.
+    #[test]
+    fn rows_of_this_process_are_cut_the_same_on_several_nodes() {
+        let numbers = || {
+            let numbers: ArrayRef = Arc::new(UInt64Array::from_iter_values(0..1000));
+            SourceBlock {
+                bytes: 8 << 20,
+                ..SourceBlock::local(
+                    RecordBatch::try_from_iter([("n", numbers)]).expect("one column"),
+                )
+            }
+        };
+        assert_eq!(split(numbers, OPTIONS), [3000; 8]);
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct SplitOptions {
     pub(crate) work: RowWork,
     /// How many splits there shall be, if that was asked for: fewer where a function gets more rows at once.
     pub(crate) parts: Option<u64>,
+    /// Whether workers run on several nodes: then what lies on different ones is better not put together.
+    pub(crate) is_spread: bool,
 }
 
 /// How many rows a split shall have.
@@ -77,6 +79,18 @@ impl SplitTarget {
         Self {
             rows: self.rows.max(least_rows),
             is_exact: false,
+        }
+    }
+
+    /// The same where runs of so many rows lie on one node each: they stay apart, unless they are short or somebody wants just so many
+    /// rows.
+    pub(super) fn apart(self, run_rows: u64, run_bytes: u64) -> Self {
+        if self.is_exact || run_bytes < MIN_SPLIT_BYTES {
+            return self;
+        }
+        Self {
+            rows: self.rows.min(run_rows.max(1)),
+            ..self
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aktis_worker::TaskFailure;
 
+use aktis_common::ids::NodeId;
 use aktis_common::scheduling::ClusterView;
 
 /// A worker of one execution.
@@ -46,8 +47,8 @@ pub enum InputContent {
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// The worker has loaded its functions.
-    WorkerReady(WorkerKey),
+    /// The worker has loaded its functions, on this node, if that is known.
+    WorkerReady(WorkerKey, Option<NodeId>),
     /// The worker's process died, or its node.
     WorkerLost {
         /// The worker.

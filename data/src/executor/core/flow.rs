@@ -145,7 +145,7 @@ impl Executor {
         let Some(content) = stage.feeds.next_input(&mut self.blocks, measure) else {
             return false;
         };
-        stage.add_input(index, content);
+        stage.add_input(index, content, None);
         true
     }
 
@@ -156,11 +156,13 @@ impl Executor {
         let Some(worker) = stage.idle_worker(may_take) else {
             return false;
         };
-        let is_there = |sequence: &u64| {
-            let input = &stage.pending[sequence];
-            self.blocks.are_there(&input.origin)
-        };
-        let Some(sequence) = stage.pending.keys().copied().find(is_there) else {
+        let mut wanted = stage.wanted_by(worker, 0);
+        if is_forced {
+            // Only what is next can leave at once.
+            wanted.node = None;
+        }
+        let is_there = |input: &Input| self.blocks.are_there(&input.origin);
+        let Some(sequence) = stage.pending.first(wanted, is_there) else {
             return false;
         };
         if !self.may_pull(index, sequence, is_forced) {
@@ -178,7 +180,7 @@ impl Executor {
     fn take_pending(&mut self, index: usize, sequence: u64) -> Active {
         let input = self.stages[index]
             .pending
-            .remove(&sequence)
+            .remove(sequence)
             .expect("only pending inputs are sent");
         Active {
             sequence,
@@ -210,10 +212,9 @@ impl Executor {
         if stage.pending.is_empty() {
             return self.make_input_now(index, false);
         }
-        let is_well = |input: &Input| input.deaths == 0;
-        let mut behind = stage.pending.range(first + 1..);
-        let next = behind.find(|(_, input)| is_well(input) && self.blocks.are_there(&input.origin));
-        let Some(sequence) = next.map(|(&sequence, _)| sequence) else {
+        let will_do = |input: &Input| input.deaths == 0 && self.blocks.are_there(&input.origin);
+        let wanted = stage.wanted_by(worker, first + 1);
+        let Some(sequence) = stage.pending.first(wanted, will_do) else {
             return false;
         };
         if !self.may_pull(index, first, false) {
@@ -244,7 +245,7 @@ impl Executor {
     fn run_head_instead(&mut self, index: usize) -> bool {
         let stage = &mut self.stages[index];
         let head = stage.outputs.head();
-        let waits = stage.pending.get(&head);
+        let waits = stage.pending.get(head);
         let is_ready = waits.is_some_and(|input| self.blocks.are_there(&input.origin));
         if !stage.gives_in_order || stage.is_done || !is_ready {
             return false;

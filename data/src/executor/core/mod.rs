@@ -36,6 +36,7 @@ mod flow;
 mod kinds;
 mod lineage;
 mod outputs;
+mod pending;
 mod recovery;
 pub mod sizing;
 pub mod skew;
@@ -48,6 +49,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aktis_common::ids::NodeId;
 use aktis_common::scheduling::ClusterView;
 use aktis_worker::TaskFailure;
 
@@ -80,8 +82,9 @@ pub struct ExecutorStage {
     pub setup: StageSetup,
     /// What its workers need.
     pub demand: StageDemand,
-    /// Inputs that its source has; 0 for stages whose rows come along edges.
-    pub splits: usize,
+    /// Inputs that its source has, each with the node that its rows lie on, if they lie on one and that is known; none for stages whose
+    /// rows come along edges.
+    pub splits: Vec<Option<NodeId>>,
     /// About how many rows these have, if that is known.
     pub source_rows: Option<u64>,
     /// Inputs without blocks, before all others: their rows are noted.
@@ -118,15 +121,17 @@ impl Executor {
             let mut stage = Stage::new(part.setup, part.demand.pools.len());
             stage.expected = Some(Expected {
                 rows: part.source_rows,
-                inputs: part.splits as u64,
+                inputs: part.splits.len() as u64,
             });
-            (0..part.splits).for_each(|split| stage.add_input(index, Ingredients::Split(split)));
+            for (split, node) in part.splits.into_iter().enumerate() {
+                stage.add_input(index, Ingredients::Split(split), node);
+            }
             stages.push(stage);
             demands.push(part.demand);
         }
         edges::connect(&mut stages, edges);
         for (index, stage) in stages.iter_mut().enumerate() {
-            (0..noted[index]).for_each(|_| stage.add_input(index, stage.feeds.nothing()));
+            (0..noted[index]).for_each(|_| stage.add_input(index, stage.feeds.nothing(), None));
         }
         Self {
             setup,
@@ -171,7 +176,7 @@ impl Executor {
             return std::mem::take(&mut self.effects);
         }
         match event {
-            Event::WorkerReady(worker) => self.worker_ready(worker),
+            Event::WorkerReady(worker, node) => self.worker_ready(worker, node),
             Event::WorkerLost {
                 worker,
                 failure,
@@ -220,12 +225,13 @@ impl Executor {
             .position(|stage| stage.workers.contains(worker))
     }
 
-    fn worker_ready(&mut self, worker: WorkerKey) {
+    fn worker_ready(&mut self, worker: WorkerKey, node: Option<NodeId>) {
         let Some(index) = self.stage_of(worker) else {
             return;
         };
         let stage = &mut self.stages[index];
         stage.starts[stage.workers.kind_of(worker)].forget();
+        stage.workers.set_node(worker, node);
         stage.workers.set_idle(worker);
     }
 
@@ -425,6 +431,7 @@ impl Executor {
     fn check(&self) {
         for stage in &self.stages {
             stage.workers.check();
+            stage.pending.check();
             stage.feeds.check();
         }
         let stages: u64 = self.stages.iter().map(|stage| stage.output_bytes).sum();

@@ -5,12 +5,15 @@ use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aktis_common::ids::NodeId;
+
 use super::deaths::StartFailures;
 use super::event::{BlockKey, BlockSlice, InputContent, WorkerKey};
 use super::feeds::{Feeds, Measure};
 use super::kinds::KindShare;
 use super::lineage::{Account, Ingredients, Origin, Recipe};
 use super::outputs::Outputs;
+use super::pending::PendingInputs;
 use super::skew::Spread;
 use super::workers::{WorkerState, WorkerTable};
 
@@ -58,6 +61,8 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) origin: Arc<Origin>,
+    /// Where its rows lie, if they lie on one node and that is known.
+    pub(crate) node: Option<NodeId>,
     /// Workers that died over it.
     pub(crate) deaths: u32,
     pub(crate) blocks_out: u64,
@@ -132,8 +137,8 @@ pub(crate) struct Active {
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) setup: StageSetup,
-    /// Inputs without a worker, by their place in the order.
-    pub(crate) pending: BTreeMap<u64, Input>,
+    /// Inputs without a worker.
+    pub(crate) pending: PendingInputs,
     /// Runs for what was lost, without a worker.
     pub(crate) reruns: BTreeMap<u64, Rerun>,
     pub(crate) workers: WorkerTable,
@@ -212,7 +217,7 @@ impl Stage {
         let feeds = Feeds::new(setup.keep_order, setup.runs_empty, setup.spread.clone());
         Self {
             setup,
-            pending: BTreeMap::new(),
+            pending: PendingInputs::default(),
             reruns: BTreeMap::new(),
             workers: WorkerTable::default(),
             feeds,
@@ -315,8 +320,8 @@ impl Stage {
         usize::try_from(coming).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Adds an input at the end of the order.
-    pub(crate) fn add_input(&mut self, stage: usize, content: Ingredients) {
+    /// Adds an input at the end of the order. `node`: where its rows lie, if that is known.
+    pub(crate) fn add_input(&mut self, stage: usize, content: Ingredients, node: Option<NodeId>) {
         let sequence = self.next_sequence;
         let origin = Arc::new(Origin {
             stage,
@@ -325,6 +330,7 @@ impl Stage {
         });
         let input = Input {
             origin,
+            node,
             deaths: 0,
             blocks_out: 0,
             rows_out: 0,
@@ -336,7 +342,7 @@ impl Stage {
 
     /// Workers that died over an input that is not done.
     pub(crate) fn deaths_over(&mut self, sequence: u64) -> Option<&mut u32> {
-        if let Some(input) = self.pending.get_mut(&sequence) {
+        if let Some(input) = self.pending.get_mut(sequence) {
             return Some(&mut input.deaths);
         }
         if let Some(rerun) = self.reruns.get_mut(&sequence) {
@@ -454,8 +460,7 @@ impl Stage {
                 origins.extend(held.into_all().map(|active| active.work.into_origin()));
             }
         }
-        let pending = std::mem::take(&mut self.pending).into_values();
-        origins.extend(pending.map(|input| input.origin));
+        origins.extend(self.pending.drain().map(|input| input.origin));
         let reruns = std::mem::take(&mut self.reruns).into_values();
         origins.extend(reruns.map(|rerun| rerun.origin));
         let ingredients = origins.iter().flat_map(|origin| origin.ingredients());

@@ -13,6 +13,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use aktis_common::ids::NodeId;
+
 use super::event::WorkerKey;
 use super::stage::{Active, Load, Work};
 
@@ -92,6 +94,8 @@ pub(crate) struct WorkerTable {
     begun: u64,
     /// What each has done.
     loads: BTreeMap<WorkerKey, Load>,
+    /// Where each is, if that is known.
+    nodes: BTreeMap<WorkerKey, NodeId>,
 }
 
 /// A busy worker without a pull under way: first those that make lost blocks again, for which others wait, then by their
@@ -121,7 +125,18 @@ impl WorkerTable {
         self.leave(worker, &state);
         self.loads.remove(&worker);
         self.kinds.remove(&worker);
+        self.nodes.remove(&worker);
         Some(state)
+    }
+
+    /// Says where a worker is, if anybody knows.
+    pub(crate) fn set_node(&mut self, worker: WorkerKey, node: Option<NodeId>) {
+        self.nodes.extend(node.map(|node| (worker, node)));
+    }
+
+    /// Where it is, if that is known.
+    pub(crate) fn node(&self, worker: WorkerKey) -> Option<NodeId> {
+        self.nodes.get(&worker).copied()
     }
 
     /// The worker waits for an input. Returns what it had.

@@ -10,6 +10,7 @@ pub use runtime::RuntimePool;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aktis_common::ids::NodeId;
 use aktis_common::resources::ResourceRequest;
 use aktis_common::scheduling::{ClusterView, NodeView};
 use aktis_worker::TaskFailure;
@@ -110,6 +111,12 @@ pub trait StagePool: Send {
     #[doc(hidden)]
     fn is_here(&self, _block: &BlockHandle) -> bool {
         false
+    }
+
+    /// The node that a block lies on, if that is one and is known.
+    #[doc(hidden)]
+    fn node_of(&self, _block: &BlockHandle) -> Option<NodeId> {
+        None
     }
 
     /// Puts such blocks into the store.

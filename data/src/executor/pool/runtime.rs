@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
-use aktis_common::ids::WorkerId;
+use aktis_common::ids::{NodeId, WorkerId};
 use aktis_common::scheduling::{ClusterView, NodeView};
 use aktis_proto::convert::node_view;
 use aktis_proto::v1::NodeInfo;
@@ -388,6 +388,11 @@ impl StagePool for RuntimePool {
 
     fn is_here(&self, block: &BlockHandle) -> bool {
         reference(block).is_ok_and(|block| self.runtime.is_inline(&block))
+    }
+
+    fn node_of(&self, block: &BlockHandle) -> Option<NodeId> {
+        let nodes = self.runtime.nodes_of(reference(block).as_ref().ok()?);
+        nodes.first().copied()
     }
 
     fn put_away(&self) -> PutAway {

@@ -13,6 +13,7 @@ fn ready(held: u64, loading: u64) -> ReadyReport {
         held_nanos: held * MILLIS,
         loading_nanos: loading * MILLIS,
         cpu_nanos: MILLIS,
+        ..ReadyReport::default()
     }
 }
 

@@ -144,6 +144,7 @@ mod tests {
             window_rows: 0,
             work: RowWork::Function,
             parts: None,
+            is_spread: false,
         }
     }
 

@@ -310,6 +310,7 @@ mod tests {
             window_rows: 0,
             work: crate::sources::RowWork::Reading,
             parts: None,
+            is_spread: false,
         };
         let [split] = &table.splits(u64::MAX, options)[..] else {
             panic!("small files are one split");

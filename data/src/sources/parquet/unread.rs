@@ -254,6 +254,7 @@ mod tests {
             window_rows: 0,
             work: RowWork::Function,
             parts,
+            is_spread: false,
         };
         let splits = table.splits(3, options).into_iter();
         let position = |split: Split| crate::sources::decode::<FilesPosition>(&split.position);

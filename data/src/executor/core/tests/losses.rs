@@ -55,7 +55,7 @@ fn workers_that_die_together_are_one_incident() {
     let starting = std::mem::take(&mut world.answers);
     assert_eq!(starting.len(), 4);
     for event in starting {
-        let Event::WorkerReady(worker) = event else {
+        let Event::WorkerReady(worker, _) = event else {
             panic!("only starts were asked for");
         };
         world.live_workers.remove(&worker);

@@ -55,7 +55,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
         prop_oneof![Just(1u64), 10u64..400, Just(1_000_000)],
         0usize..6,
         0usize..8,
-        (prop::collection::vec(0i64..4, 0..3), 0usize..6),
+        (prop::collection::vec(0i64..4, 0..3), 0usize..6, 0u8..3),
         prop::collection::vec(any::<u16>(), 50..300),
     )
         .prop_map(
@@ -66,7 +66,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
                 budget_bytes,
                 deaths,
                 losses,
-                (more, moves),
+                (more, moves, told_nodes),
                 choices,
             )| {
                 // Always room for one worker of each stage.
@@ -74,6 +74,7 @@ fn scenarios() -> impl Strategy<Value = Scenario> {
                 Scenario {
                     nodes: [least].into_iter().chain(more).collect(),
                     moves,
+                    told_nodes,
                     keep_order,
                     overlaps,
                     looks_ahead,
@@ -211,7 +212,7 @@ fn failed_function_ends_everything_with_its_failure() {
     let mut world = World::new(two_stages(3));
     let effects = world.executor.start();
     world.carry_out(effects);
-    let Some(Event::WorkerReady(worker)) = world.answers.pop() else {
+    let Some(Event::WorkerReady(worker, _)) = world.answers.pop() else {
         panic!("a worker starts")
     };
     let failure = TaskFailure::new(ErrorCode::Application, "ValueError: no");

@@ -9,6 +9,7 @@ use aktis_common::scheduling::{ClusterView, NodeView};
 
 use super::super::event::*;
 use super::super::*;
+use super::scenario::{Scenario, Shape};
 use super::world::World;
 
 /// A cluster of nodes with so many processors.
@@ -20,6 +21,64 @@ pub(super) fn view(nodes: &[i64]) -> ClusterView {
     ClusterView::new((1..).zip(nodes).map(node).collect())
 }
 
+/// One worker on each of two nodes, and splits of which every fifth lies nowhere in particular: what each worker was given, in its
+/// order, by the node that it lies on.
+fn given_on_two_nodes(splits: usize, keep_order: bool) -> [Vec<Option<NodeId>>; 2] {
+    let shape = Shape {
+        workers: 2,
+        ..Shape::default()
+    };
+    let mut world = World::new(Scenario {
+        told_nodes: 2,
+        keep_order,
+        budget_bytes: 1 << 20,
+        ..Scenario::chain(vec![5; splits], vec![shape])
+    });
+    let nodes = world.scenario.nodes_of_splits(0);
+    let mut given = [Vec::new(), Vec::new()];
+    let mut effects = world.executor.start();
+    loop {
+        for effect in &effects {
+            if let Effect::StartInput(StartInput {
+                worker,
+                content: InputContent::Split(split),
+                ..
+            }) = effect
+            {
+                given[usize::try_from(worker.0).expect("of two")].push(nodes[*split]);
+            }
+        }
+        world.carry_out(effects);
+        if world.outcome.is_some() {
+            return given;
+        }
+        let event = match world.answers.is_empty() {
+            true => world.consume(),
+            false => world.answers.remove(0),
+        };
+        effects = world.executor.handle(event);
+    }
+}
+
+#[test]
+fn workers_get_what_lies_on_their_node_before_what_lies_elsewhere() {
+    for (worker, given) in (1..).zip(given_on_two_nodes(40, false)) {
+        let own = Some(NodeId::new([worker; 16]));
+        let own = given.iter().take_while(|&&node| node == own).count();
+        assert_eq!(own, 16, "all that lies on node {worker}: {given:?}");
+    }
+}
+
+/// Rows that leave in order wait for those before them.
+#[test]
+fn order_is_left_only_by_a_little_for_the_sake_of_a_node() {
+    for (worker, given) in (1..).zip(given_on_two_nodes(40, true)) {
+        let other = Some(NodeId::new([3 - worker; 16]));
+        let own = given.iter().filter(|&&node| node != other).count();
+        assert!(own * 10 >= given.len() * 9, "node {worker}: {given:?}");
+    }
+}
+
 impl World {
     /// A worker is no more, and another may have its room.
     pub(super) fn end(&mut self, worker: WorkerKey) {
@@ -27,6 +86,11 @@ impl World {
         self.live_workers.remove(&worker);
         self.roomless.retain(|other| *other != worker);
         self.give_room();
+    }
+
+    /// Where the worker or the rows with this number are, if that is told.
+    pub(super) fn node_of(&self, number: u64) -> Option<NodeId> {
+        self.scenario.node_of(number)
     }
 
     fn with_room(&self) -> usize {
@@ -41,7 +105,8 @@ impl World {
         while self.with_room() < self.room()
             && let Some(worker) = self.roomless.pop_front()
         {
-            self.answers.push(Event::WorkerReady(worker));
+            let node = self.node_of(worker.0);
+            self.answers.push(Event::WorkerReady(worker, node));
         }
     }
 

@@ -33,7 +33,7 @@ fn workers_of_all_stages_start_at_once_where_there_will_be_work_for_them() {
 /// Answers of the workers of one stage only, as long as there are any.
 fn try_step_of(world: &mut World, stage: usize) -> bool {
     let of_stage = |event: &Event| match event {
-        Event::WorkerReady(worker) | Event::Pulled(Pulled { worker, .. }) => {
+        Event::WorkerReady(worker, _) | Event::Pulled(Pulled { worker, .. }) => {
             world.executor.stages[stage].workers.contains(*worker)
         }
         _ => false,

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use aktis_common::ids::NodeId;
+
 use super::graphs::Growth;
 use crate::graph::Edge;
 
@@ -62,6 +64,8 @@ pub(super) struct Scenario {
     pub(super) nodes: Vec<i64>,
     /// Nodes that come or go.
     pub(super) moves: usize,
+    /// Nodes that rows of splits lie on, in turn, and that workers run on; 0: nobody tells.
+    pub(super) told_nodes: u8,
     pub(super) choices: Vec<u16>,
     /// Kinds of workers of every stage, each with as many as the stage may have.
     pub(super) kinds: usize,
@@ -87,9 +91,23 @@ impl Scenario {
             deaths: 0,
             losses: 0,
             moves: 0,
+            told_nodes: 0,
             choices: vec![0],
             kinds: 1,
         }
+    }
+
+    /// Where the worker with this number is, or the split; some are nowhere in particular.
+    pub(super) fn node_of(&self, number: u64) -> Option<NodeId> {
+        let turn = number.checked_rem(u64::from(self.told_nodes))?;
+        let node = u8::try_from(turn).expect("few nodes");
+        (number % 5 != 4).then(|| NodeId::new([node + 1; 16]))
+    }
+
+    /// Of each split of the stage: where its rows lie.
+    pub(super) fn nodes_of_splits(&self, stage: usize) -> Vec<Option<NodeId>> {
+        let splits = (0..).zip(&self.splits[stage]);
+        splits.map(|(number, _)| self.node_of(number)).collect()
     }
 
     /// Whether rows end in the stage.

@@ -90,7 +90,7 @@ impl Timed {
                 continue;
             };
             self.now = at;
-            if let Event::Pulled(Pulled { worker, .. }) | Event::WorkerReady(worker) = &event
+            if let Event::Pulled(Pulled { worker, .. }) | Event::WorkerReady(worker, _) = &event
                 && !self.running.contains_key(worker)
             {
                 continue;
@@ -142,7 +142,8 @@ impl Timed {
         {
             self.running.insert(worker, stage);
             let loads = nanos(self.paces[stage].start);
-            self.later(loads, Event::WorkerReady(worker));
+            let node = self.world.scenario.node_of(worker.0);
+            self.later(loads, Event::WorkerReady(worker, node));
         }
     }
 

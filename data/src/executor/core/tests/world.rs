@@ -144,7 +144,7 @@ impl World {
             ExecutorStage {
                 setup,
                 demand,
-                splits: scenario.splits[index].len(),
+                splits: scenario.nodes_of_splits(index),
                 source_rows: Some(scenario.splits[index].iter().sum::<usize>() as u64),
                 noted_inputs: 0,
             }
@@ -327,7 +327,7 @@ impl World {
     /// A worker may die instead of answering.
     pub(super) fn maybe_die(&mut self, event: Event) -> Event {
         let worker = match &event {
-            Event::WorkerReady(worker) => *worker,
+            Event::WorkerReady(worker, _) => *worker,
             Event::Pulled(pulled) => pulled.worker,
             _ => return event,
         };
@@ -377,7 +377,7 @@ impl World {
                 Effect::StopWorker(worker) => {
                     self.end(worker);
                     self.answers
-                        .retain(|event| !matches!(event, Event::WorkerReady(w) if *w == worker));
+                        .retain(|event| !matches!(event, Event::WorkerReady(w, _) if *w == worker));
                 }
                 // Its input waits again.
                 Effect::TakeBack(_) => {}
@@ -531,7 +531,7 @@ impl World {
 /// Whose answer it is.
 fn worker_of(event: &Event) -> Option<WorkerKey> {
     match event {
-        Event::WorkerReady(worker) | Event::InputLost { worker, .. } => Some(*worker),
+        Event::WorkerReady(worker, _) | Event::InputLost { worker, .. } => Some(*worker),
         Event::Pulled(pulled) => Some(pulled.worker),
         _ => None,
     }
