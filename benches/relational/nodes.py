@@ -45,7 +45,7 @@ def measure(options):
     program = transfer.bare_program()
     megabytes = round(options.gb * 1000 / 4)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="akr", dir="/tmp"))
-    seconds = {"bare": [], "aktis": []}
+    seconds, shuffles = {"bare": [], "aktis": []}, []
     try:
         with transfer.two_namespaces() as inside:
             tls = transfer.certificates(folder)
@@ -55,20 +55,22 @@ def measure(options):
             try:
                 for _ in range(options.rounds):
                     seconds["bare"].append(bare.exchange())
-                    seconds["aktis"].append(shuffle(nodes, options))
+                    shuffles.append(shuffle(nodes, transfer, options))
+                    seconds["aktis"].append(shuffles[-1]["job_s"])
                     line = ", ".join(f"{name} {report.number(all_of[-1], 's')}" for name, all_of in seconds.items())
-                    print(f"  nodes    {line}", file=sys.stderr, flush=True)
+                    crossed = f"{shuffles[-1]['crossed_mb']:.0f} MB crossed"
+                    print(f"  nodes    {line}, {crossed}", file=sys.stderr, flush=True)
             finally:
                 nodes.close()
                 bare.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return {"seconds": seconds, "megabytes_each_way": megabytes}
+    return {"seconds": seconds, "megabytes_each_way": megabytes, "shuffles": shuffles}
 
 
-def shuffle(nodes, options):
-    """Seconds of one shuffle, rows in the stores of both nodes before and after."""
-    command = [*nodes.inside[0], sys.executable, JOB, nodes.address, f"{options.gb:g}"]
+def shuffle(nodes, transfer, options):
+    """What one shuffle took, rows in the stores of both nodes before and after."""
+    command = [*nodes.inside[0], sys.executable, JOB, nodes.address, f"{options.gb:g}", transfer.NEAR_LINK]
     before = dict(os.environ)
     os.environ.update(nodes.environments[0])
     try:
@@ -78,7 +80,7 @@ def shuffle(nodes, options):
         os.environ.update(before)
     # The stores take their time to give the room back.
     time.sleep(1)
-    return result["job_s"]
+    return result
 
 
 def render(measured, options):
@@ -86,6 +88,7 @@ def render(measured, options):
     share = middle["bare"] / middle["aktis"]
     rows = [(name, report.number(value, "s"), f"{middle['bare'] / value:.2f}") for name, value in middle.items()]
     each = measured["megabytes_each_way"]
-    title = f"\n{options.gb:g} GB shuffled over two nodes; bare: {each} MB each way at once"
+    crossed = report.median([shuffled["crossed_mb"] for shuffled in measured["shuffles"]])
+    title = f"\n{options.gb:g} GB shuffled over two nodes, {crossed:.0f} MB crossed; bare: {each} MB each way at once"
     table = report.table(("who", "seconds", f"share of the bare rate (goal {GOAL})"), rows)
     return f"{title}\n{table}\n{report.judge(share >= GOAL)}", share >= GOAL

@@ -17,6 +17,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "python" / "cluster"))
 #: Names of the namespaces and ends of the link between them.
 NEAR, FAR = "aktis-near", "aktis-far"
+NEAR_LINK, FAR_LINK = "ak-near", "ak-far"
 NEAR_IP, FAR_IP = "10.213.7.1", "10.213.7.2"
 BARE_PORT = 7501
 HEAD_PORT = 7502
@@ -40,8 +41,8 @@ def two_namespaces():
         ip("netns", "add", name)
         ip("-n", name, "link", "set", "lo", "up")
     try:
-        ip("link", "add", "ak-near", "netns", NEAR, "type", "veth", "peer", "name", "ak-far", "netns", FAR)
-        for name, device, address in ((NEAR, "ak-near", NEAR_IP), (FAR, "ak-far", FAR_IP)):
+        ip("link", "add", NEAR_LINK, "netns", NEAR, "type", "veth", "peer", "name", FAR_LINK, "netns", FAR)
+        for name, device, address in ((NEAR, NEAR_LINK, NEAR_IP), (FAR, FAR_LINK, FAR_IP)):
             ip("-n", name, "addr", "add", f"{address}/24", "dev", device)
             ip("-n", name, "link", "set", device, "up")
         yield [["ip", "netns", "exec", name] for name in (NEAR, FAR)]

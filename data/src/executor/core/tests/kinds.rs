@@ -88,7 +88,7 @@ fn kind_without_room_does_not_stop_the_others() {
     world.carry_out(effects);
     world
         .answers
-        .retain(|event| *event != Event::WorkerReady(roomless));
+        .retain(|event| !matches!(event, Event::WorkerReady(worker, _) if *worker == roomless));
     world.run_on();
     assert_eq!(world.outcome, Some(Ok(())));
     assert_eq!(world.received, (0..120).collect::<Vec<_>>());
