@@ -10,6 +10,7 @@ import aktis.data
 import aktis.models
 import pytest
 from aktis.data import ActorPoolStrategy, TaskPoolStrategy
+from waiting import until
 
 GPU = ActorPoolStrategy(size=1, num_gpus=1, batch_size=64, fn_constructor_kwargs={"device": "cuda"})
 CPU = ActorPoolStrategy(size=1, num_cpus=1, batch_size=8, fn_constructor_kwargs={"device": "cpu"})
@@ -17,12 +18,20 @@ CPU = ActorPoolStrategy(size=1, num_cpus=1, batch_size=8, fn_constructor_kwargs=
 TWO_GPUS = ActorPoolStrategy(size=1, num_gpus=2, batch_size=64, fn_constructor_kwargs={"device": "cuda"})
 
 
+def both_begin(folder, device):
+    """Each kind has something to do, however long the other takes to begin."""
+    (folder / device).touch()
+    until(lambda: len(list(folder.iterdir())) == 2, "workers of both kinds")
+
+
 class Tells:
     """What it was called with, and where."""
 
-    def __init__(self, device="none", seconds=None):
+    def __init__(self, device="none", seconds=None, folder=None):
         self.device = device
         self.seconds = (seconds or {}).get(device, 0.0)
+        if folder is not None:
+            both_begin(folder, device)
 
     def __call__(self, batch):
         rows = len(batch["id"])
@@ -37,25 +46,24 @@ def kinds_of(ds):
     return stage["kinds"]
 
 
-def test_kinds_take_from_the_same_rows_each_with_its_batches_and_arguments():
-    seconds = {"cuda": 0.0005, "cpu": 0.002}
-    ds = aktis.data.range(2000).map_batches(Tells, compute=[GPU, CPU], fn_constructor_kwargs={"seconds": seconds})
+def test_kinds_take_from_the_same_rows_each_with_its_batches_and_arguments(tmp_path):
+    kwargs = {"seconds": {"cuda": 0.0005, "cpu": 0.002}, "folder": tmp_path}
+    ds = aktis.data.range(1000).map_batches(Tells, compute=[GPU, CPU], fn_constructor_kwargs=kwargs)
     rows = ds.take_all()
-    assert [row["id"] for row in rows] == list(range(2000)), "in order, and each once"
+    assert [row["id"] for row in rows] == list(range(1000)), "in order, and each once"
     sizes = {device: max(row["rows"] for row in rows if row["device"] == device) for device in ("cuda", "cpu")}
     assert sizes == {"cuda": 64, "cpu": 8}, "both worked"
     assert {(row["device"], row["gpus"]) for row in rows} == {("cuda", "0"), ("cpu", "")}
     cuda, cpu = kinds_of(ds)
     assert (cuda["batch_size"], cuda["gpus"], cpu["batch_size"], cpu["cpus"]) == (64, 1, 8, 1)
-    assert cuda["rows"] + cpu["rows"] == 2000 and cuda["rows"] > cpu["rows"] > 0
+    assert cuda["rows"] + cpu["rows"] == 1000 and cuda["rows"] > cpu["rows"] > 0
     assert cuda["batches"] < cuda["rows"] / 32 and cpu["batches"] >= cpu["rows"] / 8
     assert cuda["busy_s"] > 0 and cpu["time"]["useful_s"] > 0 and cuda["waits"] is cpu["waits"] is None
 
 
-def test_costs_and_statistics_are_told_by_kind():
-    ds = aktis.data.range(1000).map_batches(
-        Tells, compute=[GPU, CPU], fn_constructor_kwargs={"seconds": {"cuda": 0.0005, "cpu": 0.001}}
-    )
+def test_costs_and_statistics_are_told_by_kind(tmp_path):
+    kwargs = {"seconds": {"cuda": 0.0005, "cpu": 0.001}, "folder": tmp_path}
+    ds = aktis.data.range(1000).map_batches(Tells, compute=[GPU, CPU], fn_constructor_kwargs=kwargs)
     assert ds.count() == 1000
     text = ds.stats()
     assert "actor, 0 CPU, 1 GPU, batches of 64: " in text and "actor, 1 CPU, batches of 8: " in text
@@ -132,8 +140,9 @@ def test_worker_that_dies_is_replaced_and_every_row_comes_once(tmp_path):
 
 
 class Refuses:
-    def __init__(self, device):
+    def __init__(self, device, folder):
         self.device = device
+        both_begin(folder, device)
 
     def __call__(self, batch):
         if any(batch["id"] % 100 == 13):
@@ -142,8 +151,11 @@ class Refuses:
         return {"id": batch["id"], "device": [self.device] * len(batch["id"])}
 
 
-def test_rows_that_fail_are_found_whatever_worker_has_them():
-    ds = aktis.data.range(1000).map_batches(Refuses, compute=[GPU, CPU], on_error="dead_letter")
+def test_rows_that_fail_are_found_whatever_worker_has_them(tmp_path):
+    kwargs = {"folder": tmp_path}
+    ds = aktis.data.range(1000).map_batches(
+        Refuses, compute=[GPU, CPU], on_error="dead_letter", fn_constructor_kwargs=kwargs
+    )
     rows = ds.take_all()
     assert [row["id"] for row in rows] == [i for i in range(1000) if i % 100 != 13]
     assert {row["device"] for row in rows} == {"cuda", "cpu"}
@@ -161,8 +173,13 @@ class Kills:
 
 
 def test_row_that_kills_workers_of_both_kinds_is_found():
-    ds = aktis.data.range(200).map_batches(Kills, compute=[GPU, CPU], on_error="dead_letter")
-    assert [row["id"] for row in ds.take_all()] == [i for i in range(200) if i != 77]
+    # Small batches: each death is a process.
+    pools = [
+        ActorPoolStrategy(size=1, num_gpus=1, batch_size=8, fn_constructor_kwargs={"device": "cuda"}),
+        ActorPoolStrategy(size=1, num_cpus=1, batch_size=3, fn_constructor_kwargs={"device": "cpu"}),
+    ]
+    ds = aktis.data.range(100).map_batches(Kills, compute=pools, on_error="dead_letter")
+    assert [row["id"] for row in ds.take_all()] == [i for i in range(100) if i != 77]
     assert [letter["row"]["id"] for letter in ds.dead_letters().take_all()] == [77]
 
 
