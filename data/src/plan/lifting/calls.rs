@@ -177,8 +177,13 @@ impl<'a> Lifting<'a> {
     }
 
     fn new_name(&mut self, what: &str) -> String {
-        self.made += 1;
-        format!("{what}{MADE_ON_THE_WAY}{}", self.made)
+        // Results that are kept in files are found by names, too: those of one call need not change with another.
+        let made = self.made.entry(what.to_owned()).or_insert(0);
+        *made += 1;
+        match *made {
+            1 => format!("{what}{MADE_ON_THE_WAY}"),
+            number => format!("{what}{MADE_ON_THE_WAY}{number}"),
+        }
     }
 
     /// Fails for arguments that are no columns of the rows at hand.

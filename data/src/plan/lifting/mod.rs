@@ -18,6 +18,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -45,7 +46,7 @@ pub(super) fn lifted(
     }
     let mut lifting = Lifting {
         functions,
-        made: 0,
+        made: HashMap::new(),
         failure: None,
     };
     let lifted = lifting.whole(plan).and_then(|plan| {
@@ -60,8 +61,8 @@ pub(super) fn lifted(
 
 struct Lifting<'a> {
     functions: &'a QueryFunctions<'a>,
-    /// How many names were made.
-    made: usize,
+    /// How often a name was made.
+    made: HashMap<String, usize>,
     /// Why a call can be no step.
     failure: Option<PlanError>,
 }
