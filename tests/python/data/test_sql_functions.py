@@ -219,6 +219,21 @@ def test_rows_that_fail_are_put_aside():
         run("select f(id) from docs", {"f": SqlFunction(inverse, float)})
 
 
+def test_results_are_kept_from_query_to_query(tmp_path):
+    noted = tmp_path / "calls"
+
+    def slow(numbers):
+        with noted.open("a") as file:
+            file.writelines(f"{number}\n" for number in numbers.to_pylist())
+        return numbers
+
+    functions = {"slow": SqlFunction(slow, int, cache=tmp_path / "kept"), "plus": PLUS}
+    assert values("select slow(id) from docs where id < 3", functions) == [0, 1, 2]
+    later = "select plus(id), slow(id) as x, plus(id, 2) from docs where id between 1 and 3 and plus(id) > 0"
+    assert sorted(row["x"] for row in run(later, functions)) == [1, 2, 3]
+    assert sorted(noted.read_text().split()) == ["0", "1", "2", "3"]
+
+
 def test_functions_of_expressions_are_called_too():
     @udf(return_dtype="int64")
     def double(numbers):
