@@ -101,6 +101,8 @@ def test_calls_in_calls_and_the_same_call_once():
     once = {"f": SqlFunction(different, float)}
     for row in run("select f(id) as a, f(id) as b, f(id + 0) as c from docs where f(id) >= 0 order by f(id)", once):
         assert row["a"] == row["b"]
+    rows = run("select f(id) as a, id from docs where f(id) > 0 order by f(id) * 2 desc limit 5", once)
+    assert [row["a"] for row in rows] == sorted((row["a"] for row in rows), reverse=True)
     again = run("select f(id) as a, f(id + 1) as b from docs", once)
     assert all(row["a"] != row["b"] for row in again)
 

@@ -47,6 +47,7 @@ pub(super) fn lifted(
     let mut lifting = Lifting {
         functions,
         made: HashMap::new(),
+        keeps_known: false,
         failure: None,
     };
     let lifted = lifting.whole(plan).and_then(|plan| {
@@ -63,6 +64,8 @@ struct Lifting<'a> {
     functions: &'a QueryFunctions<'a>,
     /// How often a name was made.
     made: HashMap<String, usize>,
+    /// Whether the node above the next one wants to know what was called below that.
+    keeps_known: bool,
     /// Why a call can be no step.
     failure: Option<PlanError>,
 }
@@ -81,6 +84,7 @@ impl<'a> Lifting<'a> {
     }
 
     fn rows(&mut self, plan: LogicalPlan) -> Result<LiftedRows> {
+        let keeps_known = std::mem::take(&mut self.keeps_known);
         if self.call_in(&plan)?.is_none() {
             return LiftedRows::of(plan);
         }
@@ -88,7 +92,7 @@ impl<'a> Lifting<'a> {
             .map_subqueries(|plan| self.subquery(plan).map(Transformed::yes))?
             .data;
         match plan {
-            LogicalPlan::Projection(projection) => self.projection(projection),
+            LogicalPlan::Projection(projection) => self.projection(projection, keeps_known),
             LogicalPlan::Filter(filter) => self.filter(filter),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Window(window) => self.window(window),
@@ -118,11 +122,18 @@ impl<'a> Lifting<'a> {
         }))
     }
 
-    fn projection(&mut self, projection: Projection) -> Result<LiftedRows> {
+    fn projection(&mut self, projection: Projection, keeps_known: bool) -> Result<LiftedRows> {
         let mut rows = self.rows(Arc::unwrap_or_clone(projection.input))?;
-        let columns = self.named(projection.expr, &mut rows)?;
+        let mut columns = self.named(projection.expr, &mut rows)?;
+        let known = match keeps_known {
+            true => rows.known_beside(&mut columns),
+            false => HashMap::new(),
+        };
         let projection = Projection::try_new(columns, rows.take()?)?;
-        LiftedRows::of(LogicalPlan::Projection(projection))
+        let mut rows = LiftedRows::of(LogicalPlan::Projection(projection))?;
+        rows.is_wider = !known.is_empty();
+        rows.known = known;
+        Ok(rows)
     }
 
     fn filter(&mut self, filter: Filter) -> Result<LiftedRows> {
@@ -188,6 +199,8 @@ impl<'a> Lifting<'a> {
     }
 
     fn sort(&mut self, sort: Sort) -> Result<LiftedRows> {
+        let mut called = sort.expr.iter();
+        self.keeps_known = called.any(|key| self.functions.name_in(&key.expr).is_some());
         let mut rows = self.rows(Arc::unwrap_or_clone(sort.input))?;
         let mut keys = Vec::with_capacity(sort.expr.len());
         for key in sort.expr {

@@ -73,6 +73,22 @@ impl LiftedRows {
         self.plan.schema()
     }
 
+    /// The calls whose arguments are among the columns of a projection, which then has their results, too.
+    pub(super) fn known_beside(&mut self, columns: &mut Vec<Expr>) -> HashMap<Expr, Expr> {
+        let mut known = std::mem::take(&mut self.known);
+        known.retain(|call, _| {
+            let mut arguments = call.column_refs().into_iter();
+            arguments.all(|column| columns.contains(&Expr::Column(column.clone())))
+        });
+        let made = known.values().flat_map(Expr::column_refs);
+        let mut made: Vec<Expr> = made.cloned().map(Expr::Column).collect();
+        made.sort_by_key(ToString::to_string);
+        made.dedup();
+        made.retain(|column| !columns.contains(column));
+        columns.extend(made);
+        known
+    }
+
     /// Adds columns.
     pub(super) fn compute(&mut self, columns: Vec<Expr>) -> Result<()> {
         if columns.is_empty() {

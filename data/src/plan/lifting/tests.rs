@@ -84,6 +84,11 @@ fn same_call_is_made_once() {
     for (query, steps) in [
         ("SELECT f(b), f(b) + 1 AS more FROM t", 1),
         ("SELECT f(b) FROM t WHERE f(b) > 3 ORDER BY f(b)", 1),
+        (
+            "SELECT a FROM t WHERE f(b) > 3 ORDER BY f(b) DESC LIMIT 2",
+            1,
+        ),
+        ("SELECT a, f(b) AS y FROM t ORDER BY f(b) + f(a)", 2),
         ("SELECT f(b), f(a) FROM t", 2),
         ("SELECT f(g(b)), g(b) FROM t", 2),
         ("SELECT f(b) FROM t GROUP BY f(b) HAVING f(b) > 2", 1),
