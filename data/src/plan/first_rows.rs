@@ -214,7 +214,7 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(is_before(query, all.clone()), expected, "{query}");
+            assert_eq!(is_before(query, all), expected, "{query}");
         }
     }
 
