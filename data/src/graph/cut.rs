@@ -300,10 +300,11 @@ impl StageCutter {
         if !map.keeps_all_rows() {
             self.known_rows = None;
         }
+        let block_rows = self.stage().block_rows();
         if !self.stage().takes(map) {
             self.begin_stage();
         }
-        self.stage().push_map(map);
+        self.stage().push_map(map, block_rows);
     }
 
     /// A stage that only writes.

@@ -11,7 +11,7 @@ use super::operator::{NamedExpression, Operator};
 use super::partition::{PartitionBy, Partitioner, RangeKey};
 use crate::error::PlanError;
 use crate::plan::{
-    Expression, Grouping, Relation, RelationNode, Repartition, RepartitionBy, columns_of,
+    BlockRows, Expression, Grouping, Relation, RelationNode, Repartition, RepartitionBy, columns_of,
 };
 
 /// Partitions of an exchange: small neighbours become one input, so that only large data is spread over all of them.
@@ -48,6 +48,7 @@ impl StageCutter {
                 self.step("Sample", Operator::Sample { share, seed });
             }
             Relation::Repartition(repartition) => self.repartition(repartition),
+            Relation::BlockRows(blocks) => self.block_rows(*blocks),
             Relation::Cluster(keys) => self.cluster(keys),
             Relation::Group(grouping) => self.group(grouping),
             Relation::Union | Relation::Join(_) | Relation::Zip => {}
@@ -116,6 +117,20 @@ impl StageCutter {
         let stage = self.stage();
         stage.keeps_partitions = true;
         stage.is_ordered = true;
+    }
+
+    /// Only a worker that gets all rows can cut them regardless of its inputs.
+    fn block_rows(&mut self, blocks: BlockRows) {
+        if blocks.is_exact {
+            self.gather();
+        }
+        let stage = self.stage();
+        stage.push("Repartition", Operator::BlockRows(blocks.rows));
+        stage.is_ordered |= blocks.is_exact;
+        // Inputs that end in the middle of a block are few.
+        let rows = usize::try_from(blocks.rows.get()).unwrap_or(usize::MAX);
+        stage.batch_rows = stage.batch_rows.or(Some(rows));
+        stage.window_rows = stage.window_rows.max(rows);
     }
 
     fn cluster(&mut self, keys: &[String]) {

@@ -320,7 +320,10 @@ fn is_without_order(operator: &Operator) -> bool {
         | Operator::Rename(_)
         | Operator::Conform(_)
         | Operator::Declare(_) => true,
-        Operator::Sample { .. } | Operator::Map(_) | Operator::Relational(_) => false,
+        Operator::Sample { .. }
+        | Operator::BlockRows(_)
+        | Operator::Map(_)
+        | Operator::Relational(_) => false,
     }
 }
 

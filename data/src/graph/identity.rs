@@ -333,6 +333,7 @@ fn counts_rows(step: &Operator) -> bool {
         | Operator::Rename(_)
         | Operator::Conform(_)
         | Operator::Declare(_)
+        | Operator::BlockRows(_)
         | Operator::Map(_) => false,
     }
 }

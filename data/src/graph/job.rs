@@ -6,13 +6,14 @@
 //! Not every graph can be carried out: [`JobPlan::check`] says which can.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use datafusion_expr::{Expr, TableSource};
 
 use super::edge::{Edge, EdgeKind};
 use super::group::StageGroup;
-use super::operator::{Function, MapCall, Operator};
+use super::operator::{Function, MapCall, Operator, block_rows_of};
 use super::output::{PlannedOutput, StageEnd};
 use super::partition::{PartitionBy, Partitioner};
 use super::size;
@@ -20,7 +21,7 @@ use aktis_common::resources::ResourceRequest;
 
 use crate::block::BlockHandle;
 use crate::executor::core::skew::Spread;
-use crate::plan::{Compute, ComputeKind, MapFunction, MapSpec, OtherWorkers};
+use crate::plan::{Batching, Compute, ComputeKind, MapFunction, MapSpec, OtherWorkers};
 use crate::registered::Registered;
 use crate::stats::givers_text;
 
@@ -228,12 +229,22 @@ impl StagePlan {
         });
     }
 
-    /// Adds a call of a function.
-    pub(super) fn push_map(&mut self, map: &MapSpec) {
+    /// How many rows somebody wants in a block of what leaves; `None`: nobody has said so.
+    pub(crate) fn block_rows(&self) -> Option<NonZeroU64> {
+        block_rows_of(self.steps.iter().map(|step| &step.operator))
+    }
+
+    /// Adds a call of a function. `block_rows`: how many rows the blocks have that it gets.
+    pub(super) fn push_map(&mut self, map: &MapSpec, block_rows: Option<NonZeroU64>) {
         self.is_native &= matches!(map.function, MapFunction::Model(_));
         self.compute = map.compute.clone();
+        let mut call = MapCall::of(map);
+        if matches!(map.function, MapFunction::Python(_)) && map.batching == Batching::default() {
+            call.batch_rows = call.batch_rows.or(block_rows.map(NonZeroU64::get));
+        }
         if !self.has_map {
-            self.batch_rows = map.compute.most_batch_rows(map.batch_rows);
+            let batch_rows = call.batch_rows.and_then(|rows| usize::try_from(rows).ok());
+            self.batch_rows = map.compute.most_batch_rows(batch_rows);
         }
         self.window_rows = self.window_rows.max(map.window_rows);
         self.overlaps |= map.window_rows > 0 && matches!(map.function, MapFunction::Python(_));
@@ -241,7 +252,7 @@ impl StagePlan {
         let (_, captured) = Function::of(&map.function);
         self.steps.push(PlannedStep {
             name: map.name.clone(),
-            operator: Operator::Map(MapCall::of(map)),
+            operator: Operator::Map(call),
             captured,
         });
     }

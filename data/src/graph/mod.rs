@@ -44,6 +44,7 @@ pub use join::{Join, JoinKind, JoinNaming};
 pub use legs::KeptFunctions;
 pub(crate) use legs::{Leg, LegTable, Legs};
 pub(crate) use names::names_of;
+pub(crate) use operator::block_rows_of;
 pub use operator::{Function, MapCall, NamedExpression, Operator};
 pub(crate) use output::StageEnd;
 pub use output::{JobOutput, PlannedOutput};

@@ -1,6 +1,7 @@
 //! What happens to rows inside of a stage, one step after the other. How a step is carried out is told in
 //! [`operators`](crate::operators), how it travels in `wire`.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use aktis_inference::ModelSpec;
@@ -40,6 +41,8 @@ pub enum Operator {
         /// What chance begins with.
         seed: u64,
     },
+    /// Says how many rows make a block: for what is next, a batch of a function or the end of the stage.
+    BlockRows(NonZeroU64),
     /// Judges the rows, which stay as they are.
     Expect(Expectation),
     /// Works on all rows of an input at once.
@@ -134,6 +137,17 @@ impl MapCall {
     }
 }
 
+/// How many rows a block has that leaves these steps; `None`: none of them says so, or rows come or go behind it.
+pub(crate) fn block_rows_of<'a>(
+    steps: impl DoubleEndedIterator<Item = &'a Operator>,
+) -> Option<NonZeroU64> {
+    let told = |step: &&Operator| matches!(step, Operator::BlockRows(_)) || !step.keeps_rows();
+    match steps.rev().find(told) {
+        Some(Operator::BlockRows(rows)) => Some(*rows),
+        _ => None,
+    }
+}
+
 impl Operator {
     /// A step that is bound at run time, and its name.
     pub(crate) fn late(step: &LateStep) -> (&'static str, Self) {
@@ -168,6 +182,7 @@ impl Operator {
             | Self::Rename(_)
             | Self::Conform(_)
             | Self::Declare(_)
+            | Self::BlockRows(_)
             | Self::Expect(_) => true,
         }
     }

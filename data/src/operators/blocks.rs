@@ -1,6 +1,7 @@
 //! Cutting a run of batches into blocks by size.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use aktis_worker::TaskFailure;
@@ -66,11 +67,14 @@ impl CutBlock {
 pub(crate) struct BlockCutter {
     /// What a block has at most, but for the end of its last batch.
     block_bytes: u64,
+    /// How many rows it has at most, and, but for the last, exactly where they have not more bytes than that.
+    block_rows: usize,
     /// What the next one has at least.
     enough_bytes: u64,
     waiting: VecDeque<RecordBatch>,
     batches: Vec<RecordBatch>,
     bytes: u64,
+    rows: usize,
     /// No more rows come: what is left is a block, however small.
     is_closed: bool,
 }
@@ -80,10 +84,12 @@ impl BlockCutter {
     pub(crate) fn new(block_bytes: u64) -> Self {
         Self {
             block_bytes,
+            block_rows: usize::MAX,
             enough_bytes: block_bytes,
             waiting: VecDeque::new(),
             batches: Vec::new(),
             bytes: 0,
+            rows: 0,
             is_closed: false,
         }
     }
@@ -93,6 +99,14 @@ impl BlockCutter {
     pub(crate) fn growing(block_bytes: u64) -> Self {
         Self {
             enough_bytes: 1,
+            ..Self::new(block_bytes)
+        }
+    }
+
+    /// Blocks of so many rows, or of about `block_bytes` if that is less.
+    pub(crate) fn of_rows(rows: NonZeroU64, block_bytes: u64) -> Self {
+        Self {
+            block_rows: usize::try_from(rows.get()).unwrap_or(usize::MAX),
             ..Self::new(block_bytes)
         }
     }
@@ -130,21 +144,33 @@ impl BlockCutter {
                 .batches
                 .first()
                 .is_some_and(|first| first.schema() != batch.schema());
-            if is_other || (self.bytes >= self.enough_bytes && !self.batches.is_empty()) {
+            if is_other || (self.is_full() && !self.batches.is_empty()) {
                 return self.cut();
             }
-            let batch = self.waiting.pop_front().expect("there is a front");
+            let mut batch = self.waiting.pop_front().expect("there is a front");
+            let room = self.block_rows - self.rows;
+            if batch.num_rows() > room {
+                self.waiting
+                    .push_front(batch.slice(room, batch.num_rows() - room));
+                batch = batch.slice(0, room);
+            }
             self.bytes += data_bytes(&batch);
+            self.rows += batch.num_rows();
             self.batches.push(batch);
         }
-        if self.bytes >= self.enough_bytes || self.is_closed {
+        if self.is_full() || self.is_closed {
             self.cut()
         } else {
             None
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.bytes >= self.enough_bytes || self.rows == self.block_rows
+    }
+
     fn cut(&mut self) -> Option<CutBlock> {
+        self.rows = 0;
         let batches = std::mem::take(&mut self.batches);
         let bytes = std::mem::take(&mut self.bytes);
         let twice = bytes.saturating_mul(2).min(self.block_bytes);
@@ -193,6 +219,24 @@ mod tests {
         );
         // The last block is small, and says nothing of the size of blocks.
         assert_eq!(cut(BlockCutter::growing(block_bytes), 1), [10]);
+    }
+
+    #[test]
+    fn blocks_of_rows_have_them_whatever_the_batches_are_unless_they_have_too_many_bytes() {
+        let rows = |rows| NonZeroU64::new(rows).expect("some");
+        let block_bytes = 8 * BATCH_ROWS * ROW_BYTES;
+        assert_eq!(
+            cut(BlockCutter::of_rows(rows(4), block_bytes), 3),
+            [4, 4, 4, 4, 4, 4, 4, 2]
+        );
+        assert_eq!(
+            cut(BlockCutter::of_rows(rows(15), block_bytes), 4),
+            [15, 15, 10]
+        );
+        assert_eq!(
+            cut(BlockCutter::of_rows(rows(1000), block_bytes), 18),
+            [80, 80, 20]
+        );
     }
 
     #[test]

@@ -152,6 +152,7 @@ pub(crate) fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskF
         Operator::Map(_)
         | Operator::Relational(_)
         | Operator::Sample { .. }
+        | Operator::BlockRows(_)
         | Operator::Expect(_) => Err(TaskFailure::new(
             ErrorCode::Internal,
             "this step does not work batch by batch",

@@ -45,7 +45,7 @@ pub use nodes::map::{
 pub(crate) use nodes::part::PartNode;
 pub(crate) use nodes::relation::columns_of;
 pub use nodes::relation::{
-    Grouping, Hint, Joining, Relation, RelationNode, Repartition, RepartitionBy,
+    BlockRows, Grouping, Hint, Joining, Relation, RelationNode, Repartition, RepartitionBy,
 };
 pub use query_functions::{CallStep, Called, QueryArgument, QueryFunction};
 pub(crate) use shared::{CommonPart, PartTable, SharedPlans, has_work, is_by_chance, part_of};

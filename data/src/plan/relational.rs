@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use super::dataset::Dataset;
 use super::nodes::relation::{
-    Grouping, Hint, Joining, Relation, RelationNode, Repartition, RepartitionBy, columns_of,
+    BlockRows, Grouping, Hint, Joining, Relation, RelationNode, Repartition, RepartitionBy,
+    columns_of,
 };
 use crate::error::PlanError;
 use crate::graph::{JoinKind, RangeKey};
@@ -50,6 +51,11 @@ impl Dataset {
             ));
         }
         self.relation(Relation::Repartition(Repartition { parts, by }))
+    }
+
+    /// All rows in their order, in blocks of so many.
+    pub fn with_block_rows(&self, blocks: BlockRows) -> Result<Self, PlanError> {
+        self.relation(Relation::BlockRows(blocks))
     }
 
     /// Rows with equal keys one after another, all of a group in one worker; a function that follows with a batch as large as

@@ -141,6 +141,8 @@ impl StageWorker {
                 Operator::Sample { share, seed } => {
                     sample::open(f64::from_bits(*share), *seed, input.sequence, stream)
                 }
+                // Whoever makes batches or blocks of the rows was told.
+                Operator::BlockRows(_) => stream,
                 Operator::Relational(work) => {
                     let environment = self.environment(input, None);
                     // Behind another step rows are others.

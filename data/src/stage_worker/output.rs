@@ -3,7 +3,7 @@
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
-use crate::graph::StageTask;
+use crate::graph::{StageTask, block_rows_of};
 use crate::operators::blocks::{BlockCutter, CutBlock};
 use crate::operators::partition::PartitionCutter;
 use crate::sinks::{self, SinkWriter, Written};
@@ -24,6 +24,7 @@ impl Output {
         if let Some(sink) = &task.sink {
             return sinks::open(sink, written).map(Self::Sink);
         }
+        let block_rows = block_rows_of(task.steps.iter());
         Ok(match &task.partitioner {
             Some(by) => Self::Partitions(PartitionCutter::new(
                 by,
@@ -31,6 +32,9 @@ impl Output {
                 task.block_bytes,
                 bounds,
             )),
+            None if let Some(rows) = block_rows => {
+                Self::Blocks(BlockCutter::of_rows(rows, task.block_bytes))
+            }
             // Whoever waits for the first rows gets some early.
             None if written.sequence < task.growing_inputs => {
                 Self::Blocks(BlockCutter::growing(task.block_bytes))

@@ -1,5 +1,7 @@
 //! From messages to the work of a stage.
 
+use std::num::NonZeroU64;
+
 use aktis_common::error::ErrorCode;
 use aktis_inference::ModelSpec;
 use aktis_worker::TaskFailure;
@@ -70,6 +72,11 @@ pub(super) fn operator(step: Step) -> Result<Operator, TaskFailure> {
         StepKind::Conform(columns) => Operator::Conform(schema(columns)?),
         StepKind::Declare(columns) => Operator::Declare(schema(columns)?),
         StepKind::Sample(SampleStep { share, seed }) => Operator::Sample { share, seed },
+        StepKind::BlockRows(rows) => {
+            let rows =
+                NonZeroU64::new(rows).ok_or_else(|| incomplete("a step", "number of rows"))?;
+            Operator::BlockRows(rows)
+        }
         StepKind::Expect(step) => Operator::Expect(expect::decode(step)?),
         StepKind::Relational(spec) => Operator::Relational(fragment::decode(spec)?),
     })

@@ -64,6 +64,7 @@ pub(super) fn step(operator: &Operator) -> Result<Step, DataFusionError> {
             share: *share,
             seed: *seed,
         }),
+        Operator::BlockRows(rows) => StepKind::BlockRows(rows.get()),
         Operator::Expect(expectation) => StepKind::Expect(expect::encode(expectation)?),
         Operator::Relational(work) => StepKind::Relational(fragment::encode(work)?),
     };

@@ -124,7 +124,7 @@ pub struct RegisteredSpec {
 #[derive(Clone, PartialEq, Message)]
 pub struct Step {
     /// What it is.
-    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub kind: Option<StepKind>,
 }
 
@@ -167,6 +167,9 @@ pub enum StepKind {
     /// Judges the rows.
     #[prost(message, tag = "12")]
     Expect(ExpectStep),
+    /// Says how many rows make a block.
+    #[prost(uint64, tag = "13")]
+    BlockRows(u64),
 }
 
 /// A share of the rows.

@@ -1,5 +1,6 @@
 //! What was encoded is decoded again.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -114,6 +115,7 @@ fn operators() -> impl Strategy<Value = Operator> {
         calls(),
         fragments().prop_map(Operator::Relational),
         any::<(u64, u64)>().prop_map(|(share, seed)| Operator::Sample { share, seed }),
+        any::<NonZeroU64>().prop_map(Operator::BlockRows),
         names().prop_map(|names| Operator::Conform(columns_of(names))),
         names().prop_map(|names| Operator::Declare(columns_of(names))),
         (".*", text(), any::<u64>(), any::<[bool; 2]>()).prop_map(

@@ -1,12 +1,13 @@
 //! `_aktis.data.Plan`: a lazy dataset. What it begins with: [`sources`](super::sources); what runs it: [`jobs`](super::jobs).
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use aktis_data::graph::plan_job;
 use aktis_data::operators::model::{model_files, model_map};
 use aktis_data::plan::{
-    Batching, Compute, Dataset, Expectation, Expression, MapSpec, MostViolations, Produces,
-    RepartitionBy,
+    Batching, BlockRows, Compute, Dataset, Expectation, Expression, MapSpec, MostViolations,
+    Produces, RepartitionBy,
 };
 use aktis_data::{PlanError, Sink};
 use aktis_inference::ModelSpec;
@@ -232,6 +233,11 @@ impl PyPlan {
             None => RepartitionBy::Place,
         };
         self.then(self.dataset.repartition(parts, by))
+    }
+
+    /// Blocks of so many rows; `is_exact`: only the last of all may have fewer.
+    fn repartition_by_rows(&self, rows: NonZeroU64, is_exact: bool) -> PyResult<Self> {
+        self.then(self.dataset.with_block_rows(BlockRows { rows, is_exact }))
     }
 
     fn cluster(&self, keys: Vec<String>) -> PyResult<Self> {

@@ -296,6 +296,30 @@ class TestParts:
         if sort:
             assert keys == [sorted(block) for block in keys]
 
+    @pytest.mark.parametrize("strict", [False, True])
+    def test_blocks_have_so_many_rows_in_their_order(self, ds, strict):
+        # Inputs of three sizes, none of which is a multiple.
+        parts = [aktis.data.range(ROWS, override_num_blocks=number) for number in (1, 3, 7)]
+        whole = parts[0].union(*parts[1:])
+        blocks = aktis.get(whole.repartition(target_num_rows_per_block=32, strict=strict).materialize().to_arrow_refs())
+        sizes = [block.num_rows for block in blocks]
+        assert [value for block in blocks for value in block["id"].to_pylist()] == list(range(ROWS)) * 3
+        if strict:
+            assert sizes == [32] * (3 * ROWS // 32) + [3 * ROWS % 32]
+        else:
+            assert max(sizes) == 32 and sum(size < 32 for size in sizes) <= 11
+
+    @pytest.mark.parametrize("is_class", [False, True])
+    def test_function_without_a_size_of_batches_gets_blocks_of_so_many_rows(self, ds, is_class):
+        class Count:
+            def __call__(self, batch):
+                return {"rows": [len(batch["id"])] * len(batch["id"])}
+
+        blocks = aktis.data.range(ROWS, override_num_blocks=1).repartition(target_num_rows_per_block=32, strict=True)
+        function, options = (Count, {"concurrency": 1}) if is_class else (Count(), {})
+        got = [row["rows"] for row in blocks.map_batches(function, batch_size=None, **options).take_all()]
+        assert got == [32] * (ROWS // 32 * 32) + [ROWS % 32] * (ROWS % 32)
+
     def test_sample_is_a_part_of_the_rows_in_their_order(self, ds):
         drawn = [row["id"] for row in ds.random_sample(0.3, seed=5).take_all()]
         assert drawn == sorted(set(drawn)) and ROWS * 0.2 < len(drawn) < ROWS * 0.4
@@ -305,8 +329,12 @@ class TestParts:
         ds = aktis.data.range(3)
         with pytest.raises(ValueError, match="num_blocks must be a whole number of at least 1, not None"):
             ds.repartition()
-        with pytest.raises(NotImplementedError, match="target_num_rows_per_block"):
-            ds.repartition(target_num_rows_per_block=2)
+        with pytest.raises(ValueError, match="target_num_rows_per_block must be a whole number of at least 1, not 0"):
+            ds.repartition(target_num_rows_per_block=0)
+        with pytest.raises(ValueError, match="does not go with num_blocks=, shuffle=; leave one out"):
+            ds.repartition(2, 2, shuffle=True)
+        with pytest.raises(ValueError, match="target_num_rows_per_block= rows, which is missing"):
+            ds.repartition(2, strict=True)
         with pytest.raises(ValueError, match="keys=, which is missing"):
             ds.repartition(2, sort=True)
         with pytest.raises(ValueError, match="leave one out"):

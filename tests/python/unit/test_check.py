@@ -43,7 +43,7 @@ for part in rd.range(3).split(3):
 ray.util.collective.allreduce(1)
 ray._private.worker.global_worker
 ray.cancel(task.remote(1))
-ds.repartition(target_num_rows_per_block=100).repartition(4, keys=None)
+ds.repartition(target_num_rows_per_block=100).sort("id", boundaries=[1])
 ds.map_batches(task, scheduling_strategy="SPREAD").map_batches(task, scheduling_strategy="DEFAULT", max_retries=3)
 """
 #: Line, and a word of what is told; nothing else is missing.
@@ -62,7 +62,7 @@ MISSING = [
     (31, "use count()"),
     (32, "torch.distributed"),
     (33, "private to Ray"),
-    (35, "repartition(target_num_rows_per_block=...)"),
+    (35, "sort(boundaries=...)"),
     (36, "map_batches(scheduling_strategy=...)"),
 ]
 

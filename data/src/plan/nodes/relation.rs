@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
@@ -34,6 +35,8 @@ pub enum Relation {
     },
     /// Puts them into parts.
     Repartition(Repartition),
+    /// Puts them into blocks of so many rows.
+    BlockRows(BlockRows),
     /// Rows with equal keys come to one worker one after another, and a function gets whole groups.
     Cluster(Vec<String>),
     /// Makes one row of each group.
@@ -154,6 +157,15 @@ pub enum RepartitionBy {
     },
 }
 
+/// Blocks of so many rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Hash)]
+pub struct BlockRows {
+    /// How many.
+    pub rows: NonZeroU64,
+    /// Whether only the last block of all may have fewer; otherwise it is the last of each input of a worker.
+    pub is_exact: bool,
+}
+
 impl Repartition {
     fn keys(&self) -> &[String] {
         match &self.by {
@@ -172,6 +184,7 @@ impl RelationNode {
             | Relation::Shuffle(_)
             | Relation::Sample { .. }
             | Relation::Repartition(_)
+            | Relation::BlockRows(_)
             | Relation::Cluster(_) => Arc::clone(inputs[0].schema()),
             _ if is_open => Arc::new(DFSchema::empty()),
             Relation::Join(Joining { join, .. }) => {
@@ -223,6 +236,7 @@ impl RelationNode {
             }
             Relation::Shuffle(_)
             | Relation::Sample { .. }
+            | Relation::BlockRows(_)
             | Relation::Union
             | Relation::Join(_)
             | Relation::Zip => BTreeSet::new(),
@@ -318,6 +332,10 @@ impl UserDefinedLogicalNodeCore for RelationNode {
                 }
                 RepartitionBy::Place | RepartitionBy::Chance => write!(f, "Repartition: {parts}"),
             },
+            Relation::BlockRows(BlockRows { rows, is_exact }) => {
+                let most = if *is_exact { "" } else { "at most " };
+                write!(f, "Repartition: {most}{rows} rows")
+            }
             Relation::Cluster(keys) => write!(f, "Group: {}", keys.join(", ")),
             Relation::Group(grouping) => {
                 let outputs = grouping.outputs.iter().map(|(name, _)| name.as_str());

@@ -25,15 +25,7 @@ _SHUFFLE = Keywords(
 )
 _REPARTITION = Keywords(
     "repartition",
-    used=("num_blocks", "shuffle", "keys", "sort"),
-    refused={
-        "target_num_rows_per_block": Refused(
-            "set the rows of batches by batch_size=, and those of files by write_parquet(min_rows_per_file=, "
-            "max_rows_per_file=)",
-            (None,),
-        ),
-        "strict": Refused("it goes with target_num_rows_per_block", (False,)),
-    },
+    used=("num_blocks", "target_num_rows_per_block", "strict", "shuffle", "keys", "sort"),
 )
 _GROUPBY = Keywords("groupby", harmless={"num_partitions": "small partitions are put together by size"})
 
@@ -43,6 +35,22 @@ def _seed(call: str, seed: Any) -> int | None:
     if seed is not None and not isinstance(seed, int):
         raise ValueError(f"{call}(): seed must be a whole number or None, not {seed!r}")
     return None if seed is None else seed % (1 << 64)
+
+
+def _check_count(name: str, count: Any) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"repartition(): {name} must be a whole number of at least 1, not {count!r}")
+
+
+def _in_blocks_of(plan: Any, rows: Any, strict: bool, others: list[str]) -> Any:
+    """The plan with blocks of so many rows. ``others``: arguments that say something else."""
+    if others:
+        raise ValueError(
+            f"repartition(): target_num_rows_per_block= leaves rows where they are, which does not go with {'=, '.join(others)}=; "
+            "leave one out"
+        )
+    _check_count("target_num_rows_per_block", rows)
+    return plan.repartition_by_rows(rows, bool(strict))
 
 
 class Relational:
@@ -101,16 +109,23 @@ class Relational:
     def repartition(
         self,
         num_blocks: int | None = None,
+        target_num_rows_per_block: int | None = None,
         *,
+        strict: bool = False,
         shuffle: bool = False,
         keys: str | list[str] | None = None,
         sort: bool = False,
         **more: Any,
     ) -> Dataset:
-        """All rows in so many blocks. The order of rows is kept only by ``repartition(1)``.
+        """All rows in so many blocks, or in blocks of so many rows. So many blocks keep the order of rows only if there is one.
 
         Args:
-            num_blocks: how many.
+            num_blocks: how many blocks.
+            target_num_rows_per_block: how many rows a block has at most, in the place of ``num_blocks``. Rows stay in their order, and none
+                waits for others but those of its block. A function that follows with ``batch_size=None`` gets as many at a time. How many
+                rows a file has is said where it is written, by ``max_rows_per_file=``.
+            strict: whether all blocks but the last have exactly ``target_num_rows_per_block`` rows. All rows pass through one worker
+                then, behind all work before it. Otherwise each part that is read may end with a smaller block.
             shuffle: whether chance says where a row goes, so that each block holds rows of all parts.
             keys: a column or columns: rows with equal values in all of them are in one block. Blocks are not of the same size then, and
                 may be empty.
@@ -122,14 +137,25 @@ class Relational:
             A dataset of the same rows. A block that is larger than blocks may be becomes several.
 
         Raises:
-            ValueError: ``num_blocks`` is not a whole number of at least 1; ``shuffle`` and ``keys`` are both there, or ``sort`` without
+            ValueError: ``num_blocks`` or ``target_num_rows_per_block`` is not a whole number of at least 1, or both are there;
+                ``strict`` without the number of rows, ``shuffle``, ``keys`` or ``sort`` with it; ``shuffle`` and ``keys`` are both there, or ``sort`` without
                 ``keys``; there is no such column.
 
         >>> import aktis.data
         >>> aktis.data.range(100).repartition(4).materialize().num_blocks()
         4
+        >>> aktis.data.range(100).repartition(target_num_rows_per_block=30, strict=True).materialize().num_blocks()
+        4
         """
         _REPARTITION.check(more)
+        if target_num_rows_per_block is not None:
+            given = {"num_blocks": num_blocks is not None, "shuffle": shuffle, "keys": keys is not None, "sort": sort}
+            others = [name for name, is_there in given.items() if is_there]
+            return self._then(_in_blocks_of(self._plan, target_num_rows_per_block, strict, others))
+        if strict:
+            raise ValueError(
+                "repartition(strict=True) makes blocks of exactly target_num_rows_per_block= rows, which is missing"
+            )
         if keys is None and sort:
             raise ValueError(
                 "repartition(sort=True) sorts the rows of each block by keys=, which is missing; sort(key) sorts them all"
@@ -141,8 +167,7 @@ class Relational:
         columns = [keys] if isinstance(keys, str) else keys
         if columns is not None and not (columns and all(isinstance(column, str) for column in columns)):
             raise ValueError(f"repartition(): keys must be a column or a list of columns, not {keys!r}")
-        if not isinstance(num_blocks, int) or isinstance(num_blocks, bool) or num_blocks < 1:
-            raise ValueError(f"repartition(): num_blocks must be a whole number of at least 1, not {num_blocks!r}")
+        _check_count("num_blocks", num_blocks)
         return self._then(self._plan.repartition(num_blocks, bool(shuffle), columns, bool(sort)))
 
     def random_sample(self, fraction: float, *, seed: int | None = None) -> Dataset:
