@@ -9,10 +9,22 @@ from pyarrow import parquet
 @pytest.fixture(scope="package", autouse=True)
 def session():
     """A laptop session of two CPUs and one logical GPU; it ends before another folder's tests begin."""
-    aktis.shutdown()
-    aktis.init(num_cpus=2, num_gpus=1, log_to_driver=False)
+    begin_session()
     yield
     aktis.shutdown()
+
+
+def begin_session():
+    """In the place of one that there is."""
+    aktis.shutdown()
+    aktis.init(num_cpus=2, num_gpus=1, log_to_driver=False)
+
+
+@pytest.fixture
+def session_again(session):
+    """For a test whose code begins sessions of its own: those behind it have theirs."""
+    yield
+    begin_session()
 
 
 @pytest.fixture(scope="session")

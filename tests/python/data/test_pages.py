@@ -9,6 +9,7 @@ import pytest
 PAGES = sorted((pathlib.Path(__file__).parents[3] / "docs" / "data").glob("*.md"))
 
 
+@pytest.mark.usefixtures("session_again")
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_examples_of_the_page_give_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
