@@ -63,7 +63,7 @@ def test_chosen_size_is_nearly_as_good_as_the_best_fixed_one(fits, of_call, of_r
 
 def test_size_is_told_and_no_row_fails_for_want_of_memory():
     ds = aktis.data.range(5000).map_batches(
-        pretended(200, of_call=0.001), batch_size="auto", compute=ONE, on_error="dead_letter", max_errors=0
+        pretended(200, of_call=0.02), batch_size="auto", compute=ONE, on_error="dead_letter", max_errors=0
     )
     assert [row["id"] for row in ds.take_all()] == list(range(5000))
     assert ds.dead_letters().count() == 0
