@@ -88,8 +88,9 @@ impl Executor {
             return false;
         }
         let beyond = self.stages.iter().enumerate().find_map(|(index, stage)| {
-            let worker = stage.workers.last_paused();
-            let worker = worker.filter(|&worker| stage.is_beyond(worker));
+            // The last of all may be of a kind that has no more than it may have.
+            let is_beyond = |worker| stage.is_beyond(worker);
+            let worker = stage.workers.last_paused_that(is_beyond);
             worker.map(|worker| (index, worker))
         });
         let Some((index, worker)) = beyond else {

@@ -351,8 +351,16 @@ impl WorkerTable {
 
     /// The worker that gives way first: of those with an input that goes its way, the last in the order.
     pub(crate) fn last_paused(&self) -> Option<WorkerKey> {
-        let last = self.paused.last().filter(|paused| paused.is_input);
-        last.map(|paused| paused.worker)
+        self.last_paused_that(|_| true)
+    }
+
+    /// The same of those for which `is_it` says so.
+    pub(crate) fn last_paused_that(&self, is_it: impl Fn(WorkerKey) -> bool) -> Option<WorkerKey> {
+        let from_last = self.paused.iter().rev();
+        let mut inputs = from_last.take_while(|paused| paused.is_input);
+        inputs
+            .find(|paused| is_it(paused.worker))
+            .map(|paused| paused.worker)
     }
 
     /// All workers.
