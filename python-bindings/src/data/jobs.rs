@@ -157,7 +157,7 @@ impl PyJobs {
             Some((resources, begin)) => Box::new(threads(&resources, begin)),
             None => {
                 let modules = py.import("aktis._process.shared_modules")?;
-                let modules = modules.getattr("MODULES")?.extract()?;
+                let modules = modules.call_method0("modules_of_stages")?.extract()?;
                 Box::new(RuntimePool::new(current_runtime()?).with_python_modules(modules))
             }
         };

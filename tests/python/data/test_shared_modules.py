@@ -20,6 +20,6 @@ class Looker:
 
 def test_stage_workers_begin_with_the_modules_and_random_numbers_of_their_own():
     pool = aktis.data.ActorPoolStrategy(size=2)
-    rows = aktis.data.range(64).map_batches(Looker, compute=pool, batch_size=1).take_all()
+    rows = aktis.data.range(64).map_batches(Looker, compute=pool, batch_size=1, batch_format="pandas").take_all()
     assert all(row["has"] for row in rows)
     assert len({row["number"] for row in rows}) == len(rows)

@@ -30,6 +30,22 @@ def test_the_zygote_stays_single_threaded_and_its_environment_the_same():
     assert lines_of(script) == ["True", "1", "True"]
 
 
+def test_stages_wait_for_pandas_only_where_it_is_likely_to_be_used():
+    script = """
+        import sys
+        import aktis.data
+        from aktis._process.shared_modules import likely_modules, modules_of_stages
+        print("pandas" in sys.modules, likely_modules()[-1], ",".join(modules_of_stages()))
+        aktis.data._batches.check_format("numpy")
+        print("pandas" in modules_of_stages())
+        {uses}
+        print("pandas" in modules_of_stages())
+    """
+    for uses in ("aktis.data._batches.check_format('pandas')", "import pandas"):
+        told = lines_of(script.replace("{uses}", uses))
+        assert told == ["False", "pandas", "numpy,pyarrow,aktis.data._worker", "False", "True"]
+
+
 def test_workers_find_the_planner_made():
     script = """
         import ctypes, sys

@@ -1,8 +1,10 @@
 """Modules that the workers of a node share: the zygote imports them, and its forks find them there.
 
 Importing numpy, pandas and pyarrow takes a third of a second and 60 MB in every process, and what the stages of a dataset
-import of ``aktis.data`` another tenth. Forked from a zygote that has them, a worker pays neither. They are imported when the first stage of a dataset with a Python function starts, and ahead,
-when the zygote is idle for a moment, if the driver has them or has imported ``aktis.data``. What a fork must not inherit is put right here:
+import of ``aktis.data`` another tenth. Forked from a zygote that has them, a worker pays neither. They are imported when the first stage of a
+dataset that calls Python starts, and ahead, when the zygote is idle for a moment, if the driver has them or has imported ``aktis.data``. pandas
+takes as long as all others together: it comes last, and a stage waits for it only if it is likely to be used. What a fork must not inherit
+is put right here:
 
 - OpenBLAS starts threads at its import. It ends them before a fork, by itself, and starts as many anew in the process
   that computes; one fork that does nothing leaves the zygote single-threaded.
@@ -20,7 +22,10 @@ import sys
 from collections.abc import Iterable, Iterator
 
 #: The modules for which all this is known to be enough.
-MODULES = ("numpy", "pandas", "pyarrow", "aktis.data._worker")
+MODULES = ("numpy", "pyarrow", "aktis.data._worker", "pandas")
+#: The one that most stages do without, and whether somebody has asked for batches of it.
+_SELDOM = "pandas"
+_asked: set[str] = set()
 
 
 def likely_modules() -> list[str]:
@@ -28,9 +33,20 @@ def likely_modules() -> list[str]:
 
     >>> import aktis.data
     >>> likely_modules()
-    ['numpy', 'pandas', 'pyarrow', 'aktis.data._worker']
+    ['numpy', 'pyarrow', 'aktis.data._worker', 'pandas']
     """
     return [name for name in MODULES if name in sys.modules or "aktis.data" in sys.modules]
+
+
+def ask(module: str) -> None:
+    """Stages of this process will use a module, whether the process itself does or not."""
+    _asked.add(module)
+
+
+def modules_of_stages() -> list[str]:
+    """Of :data:`MODULES`, those that stages of this process wait for."""
+    is_used = _SELDOM in sys.modules or _SELDOM in _asked
+    return [name for name in MODULES if name != _SELDOM or is_used]
 
 
 def load(modules: Iterable[str]) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from aktis._process import shared_modules
+
 from . import _wrong_outputs
 
 BATCH_FORMATS = ("default", "numpy", "pandas", "pyarrow", None)
@@ -18,6 +20,8 @@ def check_format(batch_format: Any) -> str:
     """The format to use for what the user wrote."""
     if batch_format not in BATCH_FORMATS:
         raise ValueError(f"batch_format must be 'default', 'numpy', 'pandas' or 'pyarrow', not {batch_format!r}")
+    if batch_format == "pandas":
+        shared_modules.ask("pandas")
     if batch_format is None:
         return "pyarrow"
     return "numpy" if batch_format == "default" else batch_format
