@@ -27,6 +27,12 @@ pub enum PlanError {
         /// As the user wrote it.
         path: String,
     },
+    /// A file that was there when the dataset was made.
+    #[error("read {path}: it has gone since the dataset was made; make the dataset again")]
+    FileGone {
+        /// Its path.
+        path: String,
+    },
     /// A pattern or folder without any matching file.
     #[error("read {path}: no file matches (looked for {wanted})")]
     NoFiles {
@@ -140,7 +146,9 @@ impl PlanError {
     /// The kind of mistake.
     pub fn kind(&self) -> PlanErrorKind {
         match self {
-            Self::FileMissing { .. } | Self::NoFiles { .. } => PlanErrorKind::FileNotFound,
+            Self::FileMissing { .. } | Self::FileGone { .. } | Self::NoFiles { .. } => {
+                PlanErrorKind::FileNotFound
+            }
             Self::Storage { .. }
             | Self::Store(_)
             | Self::Refused(_)

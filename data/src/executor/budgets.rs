@@ -7,6 +7,7 @@ use super::ExecutionOptions;
 use super::pool::StagePool;
 use super::shares::StoreShare;
 use crate::graph::{EdgeKind, JobPlan, SortRoom, StagePlan};
+use crate::sources;
 
 /// The budget where nobody knows the size of the store.
 const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
@@ -20,8 +21,12 @@ const BLOCKS_PER_WORKER: u64 = 4;
 /// little of that, processes alone take much of it.
 const BLOCKS_PER_WORKER_IF_SCARCE: u64 = 8;
 const SCARCE_BUDGET_BYTES: u64 = 256 << 20;
-/// All relational work together holds this part of the budget.
+/// All relational work together holds this part of the budget, and so does what is asked for ahead where files are far.
 pub(super) const RELATIONAL_PART: u64 = 2;
+/// Where there is both, this part of it is for what is asked for ahead.
+const AHEAD_PART: u64 = 4;
+/// Inputs of a worker that answers are under way for: one, and the next.
+const INPUTS_UNDER_WAY: u64 = 2;
 
 /// Those of a job.
 pub(super) struct Sizes {
@@ -31,6 +36,8 @@ pub(super) struct Sizes {
     relational_bytes: u64,
     /// Workers among which that is shared out.
     relational_workers: u64,
+    /// What all workers of the job may have asked for ahead.
+    ahead_bytes: u64,
     workers: u64,
 }
 
@@ -54,11 +61,18 @@ impl Sizes {
         let block_bytes = options
             .block_bytes
             .unwrap_or_else(|| part.clamp(MIN_BLOCK_BYTES, MAX_BLOCK_BYTES));
+        let held_bytes = share.alone_bytes() / RELATIONAL_PART;
+        let ahead_bytes = match job.stages.iter().any(StagePlan::is_relational) {
+            _ if job.stages.iter().all(|stage| far_sources(stage) == 0) => 0,
+            true => held_bytes / AHEAD_PART,
+            false => held_bytes,
+        };
         let at_once = (0..job.stages.len()).map(|stage| relational_at_once(job, stage, all));
         Self {
             budget_bytes,
             block_bytes,
-            relational_bytes: share.alone_bytes() / RELATIONAL_PART,
+            relational_bytes: held_bytes - ahead_bytes,
+            ahead_bytes,
             relational_workers: at_once.sum::<u64>().clamp(1, all),
             workers: all,
         }
@@ -80,6 +94,24 @@ impl Sizes {
         };
         self.relational_bytes / workers
     }
+
+    /// What a worker of this stage may have asked for ahead of an input.
+    pub(super) fn ahead_bytes(&self, stage: &StagePlan) -> u64 {
+        self.ahead_bytes / (self.workers * INPUTS_UNDER_WAY * far_sources(stage).max(1))
+    }
+}
+
+/// Sources of a stage of which answers are under way at once; of a group, as each thread reads them.
+fn far_sources(stage: &StagePlan) -> u64 {
+    if let Some(group) = &stage.group {
+        let of_thread: u64 = group.stages.iter().map(far_sources).sum();
+        return of_thread * group.threads.max(1) as u64;
+    }
+    let table = stage.source.as_ref().and_then(|plan| plan.table.as_deref());
+    let asks_ahead = table
+        .and_then(sources::of_table)
+        .is_some_and(sources::Source::asks_ahead);
+    u64::from(asks_ahead)
 }
 
 /// How many workers of the stage may do relational work at once, of a job with room for so many: more may come while it runs, except where
@@ -129,6 +161,7 @@ mod tests {
     use crate::graph::{RangeKey, plan_job};
     use crate::plan::Dataset;
     use crate::sinks::Sink;
+    use crate::testing::{far_files, write_file};
 
     #[test]
     fn job_that_begins_beside_others_has_smaller_blocks_and_all_of_its_memory() {
@@ -154,6 +187,37 @@ mod tests {
             ),
             (1, 64 << 10, 100 << 20)
         );
+    }
+
+    #[test]
+    fn what_is_asked_for_ahead_has_a_part_of_the_memory_of_a_job() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        write_file(&folder.path().join("a.parquet"), 0, 10, 10);
+        let path = folder.path().join("a.parquet").display().to_string();
+        let near = Dataset::read_parquet(&[path]).expect("reads");
+        let far = far_files(folder.path(), &["a.parquet"]);
+        let key = RangeKey {
+            column: "id".to_owned(),
+            is_descending: false,
+            has_nulls_first: false,
+        };
+        let ahead_bytes = |dataset: &Dataset, alone_bytes: u64, workers: &[usize]| {
+            let share = StoreShare::new("ahead".to_owned(), None, alone_bytes);
+            let job = plan_job(dataset, &Sink::Consumer).expect("can be cut");
+            let sizes = Sizes::new(&ExecutionOptions::default(), &share, &job, workers);
+            let all = sizes.relational_bytes + sizes.ahead_bytes;
+            assert_eq!(all, alone_bytes / 2, "both together");
+            sizes.ahead_bytes(&job.stages[0]) >> 20
+        };
+        assert_eq!(ahead_bytes(&near, 400 << 20, &[2]), 0);
+        assert_eq!(
+            ahead_bytes(&far, 400 << 20, &[2]),
+            50,
+            "two inputs of two workers"
+        );
+        assert_eq!(ahead_bytes(&far, 40 << 20, &[2]), 5);
+        let sorted = far.sort(vec![key]).expect("plans");
+        assert_eq!(ahead_bytes(&sorted, 400 << 20, &[1, 1]), 12, "beside sorts");
     }
 
     #[test]

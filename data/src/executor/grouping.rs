@@ -75,8 +75,8 @@ pub(super) fn split(group: &StageGroup) -> Split {
     }
 }
 
-/// What its worker does.
-pub(super) fn task(group: &StageGroup) -> Result<GroupTask, DataFusionError> {
+/// What its worker does. `ahead_bytes`: what may be asked for ahead of one input.
+pub(super) fn task(group: &StageGroup, ahead_bytes: u64) -> Result<GroupTask, DataFusionError> {
     let member = |stage: &StagePlan| {
         let table = stage
             .source
@@ -90,7 +90,10 @@ pub(super) fn task(group: &StageGroup) -> Result<GroupTask, DataFusionError> {
                 _ => Ok(table.schema()),
             };
         let source = match table {
-            Some(table) => Some((source_settings(stage, READ_ROWS)?, columns(table)?)),
+            Some(table) => Some((
+                source_settings(stage, READ_ROWS, ahead_bytes)?,
+                columns(table)?,
+            )),
             None => None,
         };
         let keys = match &stage.partitioner {

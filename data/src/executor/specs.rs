@@ -73,7 +73,7 @@ fn kind_start(
     let (steps, captured) = stage.to_steps(kind);
     let task = StageTask {
         name: stage.name(),
-        source: source_settings(stage, u64::MAX)?,
+        source: source_settings(stage, u64::MAX, sizes.ahead_bytes(stage))?,
         steps,
         sink: stage.sink_settings(),
         block_bytes: sizes.block_bytes,
@@ -87,7 +87,10 @@ fn kind_start(
             0
         },
         partitioner: stage.partitioner.clone(),
-        group: stage.group.as_ref().map(grouping::task).transpose()?,
+        group: match &stage.group {
+            Some(group) => Some(grouping::task(group, sizes.ahead_bytes(stage))?),
+            None => None,
+        },
     };
     Ok(KindStart {
         spec: encode_task(&task)?,
@@ -124,10 +127,11 @@ fn asks_for_columns(job: &JobPlan, index: usize) -> bool {
     job.edges_from(index).any(|edge| asks(edge.to))
 }
 
-/// What the stage's source is read with. `most_rows`: no batch needs to have more.
+/// What the stage's source is read with. `most_rows`: no batch needs to have more. `ahead_bytes`: what may be asked for ahead of an input.
 pub(super) fn source_settings(
     stage: &StagePlan,
     most_rows: u64,
+    ahead_bytes: u64,
 ) -> Result<Registered, DataFusionError> {
     let Some((plan, table)) = stage
         .source
@@ -141,6 +145,7 @@ pub(super) fn source_settings(
         filters: &plan.filters,
         batch_rows: stage.batch_rows,
         most_rows,
+        ahead_bytes,
     };
     sources::settings_of(table, &wanted)
 }

@@ -144,6 +144,7 @@ fn files(groups: &[(u64, u64)]) -> ParquetTable {
         file: DataFile {
             path: format!("/data/{index}.parquet"),
             size_bytes: 1,
+            version: 0,
         },
         schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
         row_groups: groups

@@ -1,5 +1,6 @@
 //! [`Dataset`]: what the user writes, step by step.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use aktis_common::resources::format_bytes;
@@ -22,13 +23,9 @@ use super::planner::planner;
 use crate::error::PlanError;
 use crate::graph::{JobOutput, plan_job, plan_job_apart};
 use crate::sinks::Sink;
-use crate::sources::{
-    self, BlocksTable, FilesTable, ParquetTable, RangeTable, SourceBlock, TasksTable,
-};
+use crate::sources::{self, BlocksTable, FilesTable, RangeTable, SourceBlock, TasksTable};
 use crate::stats::ExecutionStats;
-use crate::storage::{
-    DataFile, PathColumns, ReadOptions, StoreSpec, find_paths, read_footers_here,
-};
+use crate::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_paths};
 
 /// The name of every source in its plan.
 const SOURCE_NAME: &str = "source";
@@ -45,19 +42,22 @@ impl Dataset {
     /// The rows of Parquet files as usual.
     #[cfg(test)]
     pub(crate) fn read_parquet(paths: &[String]) -> Result<Self, PlanError> {
-        Self::read_parquet_with(paths, &ReadOptions::default())
+        Self::read_parquet_with(paths, &ReadOptions::default(), None)
     }
 
     /// The rows of Parquet files; see [`find_files`](crate::storage::find_files) for what a path may be. `options` say which files of a folder are
     /// read and what their paths add to their columns.
     ///
-    /// Reads the footers of all files. Where their columns differ, the dataset has the columns of all of them, by name,
-    /// each of a type that all values fit into; what a file does not have is null.
-    pub fn read_parquet_with(paths: &[String], options: &ReadOptions) -> Result<Self, PlanError> {
-        let files = find_paths("read_parquet()", paths, options)?;
-        let files = read_footers_here(&files)?;
-        let table = ParquetTable::new(StoreSpec::default(), files, options.told)?;
-        Self::scan(Arc::new(table))
+    /// Reads the footers of all files, or of some, as `merges` says for [`read_parquet_in`](Self::read_parquet_in). Where their columns
+    /// differ, the dataset has the columns of all of them, by name, each of a type that all values fit into; what a file does not have is
+    /// null.
+    pub fn read_parquet_with(
+        paths: &[String],
+        options: &ReadOptions,
+        merges: Option<bool>,
+    ) -> Result<Self, PlanError> {
+        let paths = find_paths("read_parquet()", paths, options)?;
+        Self::scan(sources::table_here(&paths, options.told, merges)?)
     }
 
     /// The rows of Parquet files that were found in a store, as [`read_parquet_with`](Self::read_parquet_with). `merges`: whether the
@@ -301,6 +301,62 @@ impl Dataset {
         self.optimized.get().is_some()
     }
 
+    /// The same over its files as they are now. Fails if one has gone since it was made, or has other columns.
+    pub fn as_files_are_now(&self) -> Result<Self, PlanError> {
+        let now = self.with_tables(|source| source.looked_again())?;
+        Ok(now.unwrap_or_else(|| self.clone()))
+    }
+
+    /// The same, where sources know their rows that can count them without reading them; `None`: there is none. `is_guess`: they count
+    /// nothing, and know a number that is wrong.
+    pub fn counted(&self, is_guess: bool) -> Result<Option<Self>, PlanError> {
+        self.with_tables(|source| source.counted(is_guess))
+    }
+
+    /// The same with other tables in the place of those for which there is one; `None`: for none.
+    fn with_tables(
+        &self,
+        other: impl Fn(&dyn sources::Source) -> Result<Option<Arc<dyn TableSource>>, PlanError>,
+    ) -> Result<Option<Self>, PlanError> {
+        let mut asked: Vec<(Arc<dyn TableSource>, Option<Arc<dyn TableSource>>)> = Vec::new();
+        for table in self.tables() {
+            if asked.iter().all(|(known, _)| !Arc::ptr_eq(known, &table)) {
+                let source = sources::of_table(table.as_ref());
+                let other = source.map_or(Ok(None), &other)?;
+                asked.push((table, other));
+            }
+        }
+        asked.retain(|(_, other)| other.is_some());
+        if asked.is_empty() {
+            return Ok(None);
+        }
+        let replaced = |node: LogicalPlan| {
+            let LogicalPlan::TableScan(mut scan) = node else {
+                return Ok(Transformed::no(node));
+            };
+            let known = asked
+                .iter()
+                .find(|(known, _)| Arc::ptr_eq(known, &scan.source));
+            if let Some((_, Some(other))) = known {
+                scan.source = Arc::clone(other);
+            }
+            Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+        };
+        let plan = self.plan.clone().transform_up_with_subqueries(replaced);
+        plan.map(|plan| Some(Self::from_plan(plan.data)))
+            .map_err(PlanError::planner)
+    }
+
+    /// A number for what was found of its files when it was made: another one for files that have changed.
+    pub fn look(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for table in self.tables() {
+            let source = sources::of_table(table.as_ref());
+            source.map_or(0, sources::Source::look).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
     /// The files that are read.
     pub fn input_files(&self) -> Vec<String> {
         let tables = self.tables();
@@ -322,13 +378,13 @@ impl Dataset {
     /// The tables at the bottom of the plan.
     fn tables(&self) -> Vec<Arc<dyn TableSource>> {
         let mut tables = Vec::new();
-        let mut plans = vec![&self.plan];
-        while let Some(plan) = plans.pop() {
-            match plan {
-                LogicalPlan::TableScan(scan) => tables.push(Arc::clone(&scan.source)),
-                other => plans.extend(other.inputs().into_iter().rev()),
+        let add = |plan: &LogicalPlan| {
+            if let LogicalPlan::TableScan(scan) = plan {
+                tables.push(Arc::clone(&scan.source));
             }
-        }
+            Ok(TreeNodeRecursion::Continue)
+        };
+        self.plan.apply_with_subqueries(add).expect("it only looks");
         tables
     }
 

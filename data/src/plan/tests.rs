@@ -19,6 +19,7 @@ fn source() -> Dataset {
         file: DataFile {
             path: "/data/a.parquet".to_owned(),
             size_bytes: 1,
+            version: 0,
         },
         schema: Arc::new(Schema::new(fields)),
         row_groups: Vec::new(),

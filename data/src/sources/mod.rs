@@ -13,6 +13,7 @@ mod asked;
 pub(crate) mod blocks;
 pub mod files;
 mod input_block;
+mod looks;
 pub(crate) mod parquet;
 mod places;
 mod python;
@@ -26,7 +27,7 @@ pub use files::FilesTable;
 pub use input_block::InputBlock;
 pub(crate) use input_block::block_bytes;
 pub use parquet::ParquetTable;
-pub(crate) use parquet::table_of;
+pub(crate) use parquet::{table_here, table_of};
 pub(crate) use places::{PartPlace, Places, Position};
 pub use python::PythonReader;
 pub use range::RangeTable;
@@ -43,6 +44,7 @@ use datafusion_expr::{Expr, TableSource};
 use prost::Message;
 
 use crate::digest::Digest;
+use crate::error::PlanError;
 use crate::ledger::Trait;
 use crate::operators::stream::BatchStream;
 use crate::registered::Registered;
@@ -87,6 +89,22 @@ pub(crate) trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// The table of its files as they are now, if one of them has changed since it was made. Fails if one has gone, or has other columns.
+    fn looked_again(&self) -> Result<Option<Arc<dyn TableSource>>, PlanError> {
+        Ok(None)
+    }
+
+    /// The table with its rows counted, if it does not know them and needs not read them for that. `is_guess`: it counts nothing, and says
+    /// a number that is wrong.
+    fn counted(&self, _is_guess: bool) -> Result<Option<Arc<dyn TableSource>>, PlanError> {
+        Ok(None)
+    }
+
+    /// A number for what it read when it was made: that of the table that [`looked_again`](Self::looked_again) gives is another one.
+    fn look(&self) -> u64 {
+        0
+    }
+
     /// Whether only the wanted columns are read; if not, the others are dropped afterwards.
     fn reads_columns(&self) -> bool {
         false
@@ -95,6 +113,11 @@ pub(crate) trait Source: Send + Sync {
     /// The table without what certainly has no row for which all filters are true; `None`: just as it is.
     fn pruned(&self, _filters: &[Expr]) -> Result<Option<Arc<dyn TableSource>>, DataFusionError> {
         Ok(None)
+    }
+
+    /// Whether its workers hold what they have asked for before somebody takes it: answers take long.
+    fn asks_ahead(&self) -> bool {
+        false
     }
 
     /// What tells its rows from others; or why nothing does, in words that fit behind "because". The same rows are cut into the
@@ -140,6 +163,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) batch_rows: Option<usize>,
     /// No batch needs to have more.
     pub(crate) most_rows: u64,
+    /// What was asked for ahead of an input may be so much, and one piece more.
+    pub(crate) ahead_bytes: u64,
 }
 
 /// What one worker reads a source with; may keep what it learns between inputs.

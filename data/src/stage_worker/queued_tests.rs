@@ -91,7 +91,7 @@ fn input_follows_where_all_of_a_far_one_is_asked_for_and_most_of_it_is_there() {
     let mut worker = worker_of(&[test_map("as it is")]);
     let mut wants = |under_way: Option<u64>| {
         begin(&mut worker, InputSpec::default());
-        let asked = Asked::default();
+        let asked = Asked::new(64 << 20);
         asked.say(under_way);
         worker.running[0].reading = Some(asked);
         worker.pull().expect("goes on").0.wants_input

@@ -27,9 +27,6 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// Whoever had no input to follow may have one after so long.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// With less of an input under way, answers of another one are asked for beside them.
-const NEARLY_ALL_BYTES: u64 = 32 << 20;
-
 /// An input under way.
 pub(super) struct RunningInput {
     pub(super) stream: Box<dyn BatchStream>,
@@ -133,9 +130,12 @@ impl RunningInput {
 
     /// Whether nothing is left to be asked for, and it is time to say so: what follows is opened then, and its answers come meanwhile.
     fn reads_ahead(&mut self, next: Option<&mut Self>) -> bool {
-        let is_nearly_all_there = |reading: &Asked| reading.is_nearly_all_there(NEARLY_ALL_BYTES);
         let may_follow = next.is_none() && self.may_share();
-        if !may_follow || !self.reading.as_ref().is_some_and(is_nearly_all_there) {
+        let is_nearly_all_there = self
+            .reading
+            .as_ref()
+            .is_some_and(Asked::is_nearly_all_there);
+        if !may_follow || !is_nearly_all_there {
             return false;
         }
         let is_time = self.asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN);

@@ -76,23 +76,24 @@ pub(crate) fn read_footers_here(paths: &[String]) -> Result<Vec<FileFooter>, Pla
                     break outcome;
                 }
             };
-            let (size_bytes, metadata) = read.map_err(|error| invalid(path, &error))?;
-            let file = DataFile {
-                path: path.clone(),
-                size_bytes,
-            };
+            let (file, metadata) = read.map_err(|error| invalid(path, &error))?;
             footer_of(file, metadata, last)
         },
     )
 }
 
-/// The file's length, and its footer.
-fn read_here(path: &str) -> Result<(u64, ParquetMetaData), ParquetError> {
+/// The file, and its footer.
+fn read_here(path: &str) -> Result<(DataFile, ParquetMetaData), ParquetError> {
     let file = File::open(path)?;
-    let size_bytes = file.metadata()?.len();
-    let footer = reader().load_and_finish(FetchHere(file), size_bytes);
+    let described = DataFile::here(path, &file.metadata()?);
+    let footer = reader().load_and_finish(FetchHere(file), described.size_bytes);
     // Nothing in it ever waits.
-    Ok((size_bytes, futures::executor::block_on(footer)?))
+    Ok((described, futures::executor::block_on(footer)?))
+}
+
+/// The footer of a local file, without statistics.
+pub(crate) fn footer_here(path: &str) -> Result<ParquetMetaData, ParquetError> {
+    read_here(path).map(|(_, footer)| footer)
 }
 
 /// Reads the footers of files in a store, in the same order. Blocks.

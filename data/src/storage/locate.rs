@@ -1,5 +1,7 @@
 //! From what the user wrote to a list of files.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path as FilePath, PathBuf};
 
 use object_store::path::Path;
@@ -68,9 +70,25 @@ pub struct DataFile {
     pub path: String,
     /// Its length.
     pub size_bytes: u64,
+    /// Another number when it has changed, as far as its store tells; 0: the store tells nothing but lengths.
+    pub version: u64,
 }
 
 impl DataFile {
+    /// A local file.
+    pub(crate) fn here(path: &str, described: &std::fs::Metadata) -> Self {
+        let mut hasher = DefaultHasher::new();
+        // Of a file that another one has taken the place of, with its time and length, the number is another one, or the time of that.
+        let times = (described.mtime(), described.mtime_nsec());
+        let changes = (described.ctime(), described.ctime_nsec());
+        (times, changes, described.ino()).hash(&mut hasher);
+        Self {
+            path: path.to_owned(),
+            size_bytes: described.len(),
+            version: hasher.finish(),
+        }
+    }
+
     /// The file's name in the object store.
     pub(crate) fn location(&self) -> Result<Path, PlanError> {
         Path::from_absolute_path(&self.path).map_err(|error| PlanError::storage(&self.path, &error))
@@ -84,16 +102,17 @@ pub fn find_files(
     paths: &[String],
     options: &ReadOptions,
 ) -> Result<Vec<DataFile>, PlanError> {
-    let found = find_paths(operation, paths, options)?;
+    files_here(&find_paths(operation, paths, options)?)
+}
+
+/// Local files that are there, as they are now.
+pub(crate) fn files_here(paths: &[String]) -> Result<Vec<DataFile>, PlanError> {
     let files = in_order(
-        &found,
+        paths,
         || (),
         |(), path| match std::fs::metadata(path) {
-            Ok(described) => Ok(Some(DataFile {
-                path: path.clone(),
-                size_bytes: described.len(),
-            })),
-            // It has gone away since.
+            Ok(described) => Ok(Some(DataFile::here(path, &described))),
+            // It has gone away since it was found.
             Err(error) if is_absence(&error) => Ok(None),
             Err(error) => Err(PlanError::storage(path, &error)),
         },
@@ -101,7 +120,21 @@ pub fn find_files(
     Ok(files.into_iter().flatten().collect())
 }
 
-/// The same, without their lengths.
+/// The same of files that were there; `None`: it has gone.
+pub(crate) fn files_here_now(files: &[DataFile]) -> Result<Vec<Option<DataFile>>, PlanError> {
+    in_order(
+        files,
+        || (),
+        |(), file| match std::fs::metadata(&file.path) {
+            Ok(described) => Ok(Some(DataFile::here(&file.path, &described))),
+            Err(error) if is_absence(&error) => Ok(None),
+            // Whoever reads it says what is wrong, and tries again where that may help.
+            Err(_) => Ok(Some(file.clone())),
+        },
+    )
+}
+
+/// The same as [`find_files`], without their lengths.
 pub(crate) fn find_paths(
     operation: &str,
     paths: &[String],

@@ -14,13 +14,13 @@ mod store;
 mod walk;
 
 pub use footer::{FileFooter, RowGroupInfo};
-pub(crate) use footer::{KnownColumns, read_footers, read_footers_here, row_groups};
+pub(crate) use footer::{KnownColumns, footer_here, read_footers, read_footers_here, row_groups};
 pub use hive::PathColumns;
 pub(crate) use hive::{hive_folder, told_beside};
 pub(crate) use in_order::in_order;
-pub(crate) use locate::find_paths;
 pub use locate::{DataFile, ReadOptions, find_files, local_folder};
+pub(crate) use locate::{files_here, files_here_now, find_paths};
 pub(crate) use meter::MeteredStore;
-pub use remote::{Published, RemoteFiles, StoreRefusal, Transfer};
+pub use remote::{Described, Published, RemoteFiles, StoreRefusal, Transfer};
 pub(crate) use store::Store;
 pub use store::StoreSpec;

@@ -35,6 +35,9 @@ pub trait RemoteFiles: Send + Sync {
     /// The bytes of `ranges` of a file, in their order.
     fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreRefusal>;
 
+    /// What lies at each of these paths; `None`: no file any more.
+    fn describe(&self, paths: &[&str]) -> Result<Vec<Option<Described>>, StoreRefusal>;
+
     /// Copies files from here to there. A file is there when it is whole, and not before.
     fn upload(&self, files: &[Transfer]) -> Result<(), StoreRefusal>;
 
@@ -46,6 +49,15 @@ pub trait RemoteFiles: Send + Sync {
 
     /// Removes a folder of a job's own, if there is one.
     fn sweep(&self, folder: &str) -> Result<(), StoreRefusal>;
+}
+
+/// What a store says of a file without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// Its length.
+    pub size_bytes: u64,
+    /// Another number when it has changed; 0: nothing tells.
+    pub version: u64,
 }
 
 /// A file here and its name there.
@@ -280,6 +292,10 @@ mod tests {
                 return Err(StoreRefusal { text, number: 2 });
             }
             Ok(ranges.iter().map(numbers).collect())
+        }
+
+        fn describe(&self, _: &[&str]) -> Result<Vec<Option<Described>>, StoreRefusal> {
+            numbers_only()
         }
 
         fn upload(&self, _: &[Transfer]) -> Result<(), StoreRefusal> {

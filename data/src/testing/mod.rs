@@ -23,7 +23,9 @@ use crate::operators::udf::{self, BatchFunction, RowsWriter, UdfHost};
 use crate::plan::{
     Batching, Compute, Dataset, FailurePolicy, Kept, MapFunction, MapSpec, Produces, PythonFunction,
 };
-use crate::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
+use crate::storage::{
+    DataFile, Described, PathColumns, Published, RemoteFiles, StoreRefusal, StoreSpec, Transfer,
+};
 
 /// Columns `id` (0, 1, ...), `text` ("row 0", ...) and `data` (1000 bytes per row).
 pub(crate) fn rows(first: i64, count: i64) -> RecordBatch {
@@ -169,6 +171,21 @@ impl UdfHost for TestHost {
     }
 }
 
+/// Parquet files of a folder, as if they were far.
+pub(crate) fn far_files(folder: &Path, names: &[&str]) -> Dataset {
+    install_test_host();
+    let file = |name: &&str| {
+        let path = folder.join(name);
+        let described = std::fs::metadata(&path).expect("is there");
+        DataFile::here(&format!("far:{}", path.display()), &described)
+    };
+    let files: Vec<DataFile> = names.iter().map(file).collect();
+    let store = StoreSpec {
+        definition: "far".into(),
+    };
+    Dataset::read_parquet_in(store, files, PathColumns::default(), None).expect("has footers")
+}
+
 fn near(name: &str) -> &str {
     name.strip_prefix("far:").expect("is far")
 }
@@ -197,6 +214,22 @@ impl RemoteFiles for FarFiles {
         let place = |at: u64| usize::try_from(at).expect("is in memory");
         let part = |range: &Range<u64>| whole.slice(place(range.start)..place(range.end));
         Ok(ranges.iter().map(part).collect())
+    }
+
+    fn describe(&self, paths: &[&str]) -> Result<Vec<Option<Described>>, StoreRefusal> {
+        let described = |path: &&str| {
+            let described = std::fs::metadata(near(path)).ok()?;
+            let DataFile {
+                size_bytes,
+                version,
+                ..
+            } = DataFile::here(path, &described);
+            Some(Described {
+                size_bytes,
+                version,
+            })
+        };
+        Ok(paths.iter().map(described).collect())
     }
 
     fn upload(&self, files: &[Transfer]) -> Result<(), StoreRefusal> {

@@ -46,11 +46,15 @@ type ReadLetters<'py> = (String, Bound<'py, PyAny>, Vec<Bound<'py, PyAny>>);
 
 /// A running plan.
 #[pyclass(name = "Execution", module = "aktis._aktis.data", frozen, weakref)]
-pub(crate) struct PyExecution(Execution);
+pub(crate) struct PyExecution(
+    Execution,
+    /// What was found of the files of each output.
+    Vec<u64>,
+);
 
 impl PyExecution {
-    pub(crate) fn new(execution: Execution) -> Self {
-        Self(execution)
+    pub(crate) fn new(execution: Execution, looks: Vec<u64>) -> Self {
+        Self(execution, looks)
     }
 
     /// What it did so far.
@@ -110,6 +114,12 @@ impl PyExecution {
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let schema = self.0.seen_schema(output);
         schema.map(|schema| schema_to_py(py, &schema)).transpose()
+    }
+
+    /// What `Plan.look` told of the files that an output was made of.
+    #[pyo3(signature = (output=0))]
+    fn look(&self, output: usize) -> Option<u64> {
+        self.1.get(output).copied()
     }
 
     /// Rows that functions failed for on the way to an output and that were put aside: the step, the columns, and the part of the

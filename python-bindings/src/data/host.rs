@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_data::operators::udf::{BatchFunction, FailedRow, FunctionCounts, RowsWriter, UdfHost};
-use aktis_data::storage::{Published, RemoteFiles, StoreRefusal, Transfer};
+use aktis_data::storage::{Described, Published, RemoteFiles, StoreRefusal, Transfer};
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -134,6 +134,27 @@ impl RemoteFiles for PythonFiles {
                 parts.iter().map(borrow_buffer).collect()
             };
             read().map_err(|error| refused(py, path, &error))
+        })
+    }
+
+    fn describe(&self, paths: &[&str]) -> Result<Vec<Option<Described>>, StoreRefusal> {
+        attached(|py| {
+            let describe = || -> PyResult<Vec<Option<Described>>> {
+                let described = self
+                    .store
+                    .call_method1(py, "described", (paths.to_vec(),))?;
+                let described: Vec<Option<(u64, u64)>> = described.extract(py)?;
+                let described = described.into_iter();
+                let described = described.map(|file| {
+                    file.map(|(size_bytes, version)| Described {
+                        size_bytes,
+                        version,
+                    })
+                });
+                Ok(described.collect())
+            };
+            let name = paths.first().copied().unwrap_or_default();
+            describe().map_err(|error| refused(py, name, &error))
         })
     }
 

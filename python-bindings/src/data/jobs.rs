@@ -42,8 +42,8 @@ pub(crate) struct PyJobs;
 impl PyJobs {
     /// What plans will do that run as one job, each into a sink.
     #[staticmethod]
-    fn explain_together(outputs: Vec<Output<'_>>) -> PyResult<String> {
-        let explained = explain_outputs(&read_outputs(outputs)?);
+    fn explain_together(py: Python<'_>, outputs: Vec<Output<'_>>) -> PyResult<String> {
+        let explained = explain_outputs(&read_outputs(py, outputs)?);
         explained.map_err(|error| plan_error(&error))
     }
 
@@ -88,12 +88,13 @@ impl PyJobs {
     #[staticmethod]
     #[pyo3(signature = (outputs, *, keeps_order, keeps_all, failures))]
     fn identity(
+        py: Python<'_>,
         outputs: Vec<Output<'_>>,
         keeps_order: bool,
         keeps_all: bool,
         failures: Option<FailureOptions>,
     ) -> PyResult<(Traits, Option<String>)> {
-        let outputs = read_outputs(outputs)?;
+        let outputs = read_outputs(py, outputs)?;
         let failures = FailureOptions::policy(failures.as_ref())?;
         let job = plan_to_identify(&outputs, &failures).map_err(|error| plan_error(&error))?;
         let mut traits = match job.identity(keeps_order, kept_functions(keeps_all)) {
@@ -145,7 +146,8 @@ impl PyJobs {
         failures: Option<FailureOptions>,
         in_process: Option<(HashMap<String, f64>, Py<PyAny>)>,
     ) -> PyResult<PyExecution> {
-        let outputs = read_outputs(outputs)?;
+        let outputs = read_outputs(py, outputs)?;
+        let looks = outputs.iter().map(|output| output.dataset.look()).collect();
         let options = ExecutionOptions {
             keep_order,
             budget_bytes,
@@ -163,15 +165,16 @@ impl PyJobs {
         };
         let started = detached(py, || Execution::start_all(&outputs, pool, &options));
         started
-            .map(PyExecution::new)
+            .map(|execution| PyExecution::new(execution, looks))
             .map_err(|error| execute_error(py, &error))
     }
 }
 
-fn read_outputs(outputs: Vec<Output<'_>>) -> PyResult<Vec<JobOutput>> {
+/// Plans, over their files as they are now.
+fn read_outputs(py: Python<'_>, outputs: Vec<Output<'_>>) -> PyResult<Vec<JobOutput>> {
     let read = |(plan, sink, letters_folder): Output<'_>| {
         Ok(JobOutput {
-            dataset: plan.dataset.clone(),
+            dataset: plan.now(py)?,
             sink: sink.as_ref().map_or(Ok(Sink::Consumer), read_sink)?,
             parts: plan.parts,
             letters_folder: letters_folder.map(|(folder, prefix)| LettersFolder { folder, prefix }),

@@ -21,6 +21,7 @@ use super::execution::PyExecution;
 use super::expression::PyExpression;
 use super::map_options::{BatchingOptions, ComputeOptions, FailureOptions, MapOptions, cache_spec};
 use super::relational::{self, Call, JoinOptions, SortKey};
+use crate::interpreter_end::detached;
 use crate::object_ref::PyObjectRef;
 
 /// A description of data and of what happens to it.
@@ -44,6 +45,12 @@ impl PyPlan {
             dataset,
             parts: None,
         }
+    }
+
+    /// What it describes, over its files as they are now.
+    pub(super) fn now(&self, py: Python<'_>) -> PyResult<Dataset> {
+        let now = detached(py, || self.dataset.as_files_are_now());
+        now.map_err(|error| plan_error(&error))
     }
 
     /// What follows from this plan.
@@ -288,20 +295,44 @@ impl PyPlan {
         self.dataset.has_functions()
     }
 
-    /// How many rows come out, None if only a run can tell.
-    fn known_rows(&self) -> PyResult<Option<u64>> {
-        let job = plan_job(&self.dataset, &Sink::Consumer);
-        job.map(|job| job.outputs[0].known_rows)
-            .map_err(|error| plan_error(&error))
+    /// How many rows come out of the files as they are now, None if only a run can tell.
+    fn known_rows(&self, py: Python<'_>) -> PyResult<Option<u64>> {
+        let known = |dataset: &Dataset| {
+            let job = plan_job(dataset, &Sink::Consumer);
+            job.map(|job| job.outputs[0].known_rows)
+                .map_err(|error| plan_error(&error))
+        };
+        if known(&self.dataset)?.is_some() {
+            return known(&self.now(py)?);
+        }
+        // Whoever counts all files wants to know that it is of use.
+        let counted = |dataset: &Dataset, is_guess| {
+            let counted = detached(py, || dataset.counted(is_guess));
+            counted.map_err(|error| plan_error(&error))
+        };
+        match counted(&self.dataset, true)? {
+            Some(guess) if known(&guess)?.is_some() => {
+                counted(&self.now(py)?, false)?.map_or(Ok(None), |dataset| known(&dataset))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Looks at the files again. A number for what was found: another one when one has changed. Raises if one has gone, or has other
+    /// columns than it had.
+    fn look(&self, py: Python<'_>) -> PyResult<u64> {
+        Ok(self.now(py)?.look())
     }
 
     fn input_files(&self) -> Vec<String> {
         self.dataset.input_files()
     }
 
-    fn num_blocks(&self) -> u64 {
-        self.parts
-            .unwrap_or_else(|| self.dataset.num_blocks() as u64)
+    fn num_blocks(&self, py: Python<'_>) -> PyResult<u64> {
+        match self.parts {
+            Some(parts) => Ok(parts),
+            None => Ok(self.now(py)?.num_blocks() as u64),
+        }
     }
 
     /// The same, where the source is read in so many parts.
@@ -312,8 +343,9 @@ impl PyPlan {
         }
     }
 
-    fn explain(&self) -> PyResult<String> {
-        self.dataset.explain().map_err(|error| plan_error(&error))
+    fn explain(&self, py: Python<'_>) -> PyResult<String> {
+        let explained = self.now(py)?.explain();
+        explained.map_err(|error| plan_error(&error))
     }
 
     /// The same of a run of it, with what was measured.

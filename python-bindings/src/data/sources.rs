@@ -18,6 +18,17 @@ use super::plan::{PyPlan, made};
 use super::query_calls::QueryCall;
 use crate::interpreter_end::detached;
 
+/// Path, length, version.
+type FoundFile = (String, u64, u64);
+
+fn data_file((path, size_bytes, version): FoundFile) -> DataFile {
+    DataFile {
+        path,
+        size_bytes,
+        version,
+    }
+}
+
 /// Plans of rows that come from somewhere.
 #[pyclass(name = "Sources", module = "aktis._aktis.data", frozen)]
 pub(crate) struct PySources;
@@ -25,6 +36,7 @@ pub(crate) struct PySources;
 #[pymethods]
 impl PySources {
     #[staticmethod]
+    #[pyo3(signature = (paths, extensions, is_hive, has_path, ignores_missing, merges=None))]
     fn read_parquet(
         py: Python<'_>,
         paths: Vec<String>,
@@ -32,6 +44,7 @@ impl PySources {
         is_hive: bool,
         has_path: bool,
         ignores_missing: bool,
+        merges: Option<bool>,
     ) -> PyResult<PyPlan> {
         let options = ReadOptions {
             extensions,
@@ -39,24 +52,23 @@ impl PySources {
             ignores_missing,
         };
         made(detached(py, || {
-            Dataset::read_parquet_with(&paths, &options)
+            Dataset::read_parquet_with(&paths, &options, merges)
         }))
     }
 
-    /// The rows of Parquet files, given by name and length, in a store that Python reaches with this definition; an empty one: they are
+    /// The rows of Parquet files, given by name, length and version, in a store that Python reaches with this definition; an empty one: they are
     /// local.
     #[staticmethod]
     #[pyo3(signature = (definition, files, is_hive, has_path, merges=None))]
     fn read_parquet_in(
         py: Python<'_>,
         definition: Vec<u8>,
-        files: Vec<(String, u64)>,
+        files: Vec<FoundFile>,
         is_hive: bool,
         has_path: bool,
         merges: Option<bool>,
     ) -> PyResult<PyPlan> {
-        let file = |(path, size_bytes)| DataFile { path, size_bytes };
-        let files: Vec<DataFile> = files.into_iter().map(file).collect();
+        let files: Vec<DataFile> = files.into_iter().map(data_file).collect();
         let definition = definition.into();
         let told = PathColumns { is_hive, has_path };
         made(detached(py, || {
@@ -64,7 +76,7 @@ impl PySources {
         }))
     }
 
-    /// The files that paths mean, with their lengths. `operation`: the call of the user, for messages.
+    /// The files that paths mean, with their lengths and versions. `operation`: the call of the user, for messages.
     #[staticmethod]
     fn find_files(
         py: Python<'_>,
@@ -72,7 +84,7 @@ impl PySources {
         paths: Vec<String>,
         extensions: Option<Vec<String>>,
         ignores_missing: bool,
-    ) -> PyResult<Vec<(String, u64)>> {
+    ) -> PyResult<Vec<FoundFile>> {
         let options = ReadOptions {
             extensions,
             told: PathColumns::default(),
@@ -80,32 +92,39 @@ impl PySources {
         };
         let files = detached(py, || find_files(operation, &paths, &options));
         let files = files.map_err(|error| plan_error(&error))?.into_iter();
-        Ok(files.map(|file| (file.path, file.size_bytes)).collect())
+        let found = |file: DataFile| (file.path, file.size_bytes, file.version);
+        Ok(files.map(found).collect())
     }
 
-    /// The rows of files of a format that Python reads: path, length, whether it may be read in parts.
+    /// The rows of files of a format that Python reads, each with whether it may be read in parts. `store`: what Python reaches them
+    /// with; empty: they are local; None: nobody can look at them again.
     #[staticmethod]
-    #[pyo3(signature = (*, operation, definition, files, schema, rows_per_file, is_hive, has_path))]
+    #[pyo3(signature = (*, operation, definition, store, files, schema, rows_per_file, is_hive, has_path))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments")]
     fn read_files(
         operation: &str,
         definition: Vec<u8>,
-        files: Vec<(String, u64, bool)>,
+        store: Option<Vec<u8>>,
+        files: Vec<(FoundFile, bool)>,
         schema: Option<Bound<'_, PyAny>>,
         rows_per_file: Option<u64>,
         is_hive: bool,
         has_path: bool,
     ) -> PyResult<PyPlan> {
-        let file = |(path, size_bytes, has_parts)| SourceFile {
-            file: DataFile { path, size_bytes },
+        let file = |(file, has_parts)| SourceFile {
+            file: data_file(file),
             has_parts,
         };
+        let store = store.map(|definition| StoreSpec {
+            definition: definition.into(),
+        });
         let files = files.into_iter().map(file).collect();
         let reader = PythonReader {
             definition: definition.into(),
             schema: schema.as_ref().map(schema_from_py).transpose()?,
         };
         let told = PathColumns { is_hive, has_path };
-        let table = FilesTable::new(operation, files, reader, told, rows_per_file);
+        let table = FilesTable::new(operation, store, files, reader, told, rows_per_file);
         made(table.and_then(Dataset::read_files))
     }
 

@@ -116,3 +116,27 @@ def test_paths_may_go_up_and_begin_at_home(tmp_path, monkeypatch):
     for wrong in ("../nowhere", "~/nowhere", "../nowhere/*.parquet"):
         with pytest.raises(FileNotFoundError):
             aktis.data.read_parquet(wrong)
+
+
+def test_local_files_of_which_some_are_looked_at_are_counted_by_their_footers_and_read_in_order(tmp_path):
+    write(tmp_path, *(pyarrow.array([number, None]) for number in range(80)))
+    empty = pyarrow.table({"id": pyarrow.array([], "int64"), "x": pyarrow.array([], "int64")})
+    parquet.write_table(empty, tmp_path / "40.parquet")
+    parquet.write_table(empty.drop_columns("x").append_column("x", pyarrow.array([], "int32")), tmp_path / "41.parquet")
+    few = aktis.data.read_parquet(tmp_path, merge_schema=False)
+    assert few.count() == few.select_columns(["id"]).count() == 156
+    assert few.get_stats_summary() == {}
+    assert few.filter(expr="x > 70").count() == 9
+    wanted = sorted((tmp_path / f"{number}.parquet" for number in range(80) if number not in (40, 41)), key=str)
+    ids = [number for path in wanted for number in parquet.read_table(path)["id"].to_pylist()]
+    assert [row["id"] for row in few.take_all()] == ids
+
+
+def test_a_file_that_nobody_looked_at_and_is_broken_fails_behind_the_rows_before_it(tmp_path):
+    write(tmp_path, *(pyarrow.array([number]) for number in range(80)))
+    few = aktis.data.read_parquet(tmp_path, merge_schema=False, override_num_blocks=1)
+    broken = sorted(tmp_path.iterdir(), key=str)[15]
+    broken.write_bytes(b"PAR1 it is not")
+    assert len(few.take(3)) == 3
+    with pytest.raises(ValueError, match=rf"{broken.name}: .*(damaged|not Parquet)"):
+        few.take_all()

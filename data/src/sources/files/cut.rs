@@ -131,6 +131,7 @@ mod tests {
             file: DataFile {
                 path: format!("/in/{number:06}"),
                 size_bytes,
+                version: 0,
             },
             has_parts,
         };

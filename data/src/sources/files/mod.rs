@@ -20,6 +20,7 @@ use datafusion_common::DataFusionError;
 use datafusion_expr::TableSource;
 use prost::Message;
 
+use super::looks::{self, Looks};
 use super::python::{LoadedReader, PythonReader, ReaderSpec};
 use super::{
     Opened, PartPlace, Places, Source, SourceKind, SourceReader, Split, SplitOptions, Wanted,
@@ -27,7 +28,7 @@ use super::{
 use crate::error::PlanError;
 use crate::ledger::Trait;
 use crate::operators::stream::BatchStream;
-use crate::storage::{DataFile, PathColumns};
+use crate::storage::{DataFile, PathColumns, StoreSpec};
 use part::{RangesPosition, as_batch};
 
 pub(super) const KIND: SourceKind = SourceKind {
@@ -47,9 +48,12 @@ pub struct SourceFile {
 }
 
 /// Files of one format.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FilesTable {
+    /// Where they lie; `None`: nobody can look at them again.
+    store: Option<StoreSpec>,
     files: Vec<SourceFile>,
+    looks: Looks,
     reader: PythonReader,
     told: PathColumns,
     /// The columns that paths tell, beside those of the format.
@@ -60,9 +64,10 @@ pub struct FilesTable {
 }
 
 impl FilesTable {
-    /// The table of `files`. `operation`: the call of the user, for messages.
+    /// The table of `files`. `operation`: the call of the user, for messages. `store`: where they lie, to look whether they have changed.
     pub fn new(
         operation: &str,
+        store: Option<StoreSpec>,
         files: Vec<SourceFile>,
         reader: PythonReader,
         told: PathColumns,
@@ -94,7 +99,9 @@ impl FilesTable {
             None => Schema::empty(),
         };
         Ok(Self {
+            store,
             files,
+            looks: Looks::new(),
             reader,
             told,
             partitions,
@@ -127,6 +134,32 @@ impl Source for FilesTable {
     fn files(&self) -> Vec<String> {
         let path = |file: &SourceFile| file.file.path.clone();
         self.files.iter().map(path).collect()
+    }
+
+    fn looked_again(&self) -> Result<Option<Arc<dyn TableSource>>, PlanError> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        let known = self.files.iter().map(|file| &file.file);
+        let Some(now) = self.looks.again(store, known)? else {
+            return Ok(None);
+        };
+        // Where rows of another kind cannot be found in parts, their reader says so.
+        let file = |(before, file): (&SourceFile, DataFile)| SourceFile {
+            file,
+            has_parts: before.has_parts,
+        };
+        let files = self.files.iter().zip(now).map(file).collect();
+        let looks = Looks::new();
+        Ok(Some(Arc::new(Self {
+            files,
+            looks,
+            ..self.clone()
+        })))
+    }
+
+    fn look(&self) -> u64 {
+        looks::number(self.files.iter().map(|file| &file.file))
     }
 
     fn identity(&self) -> Result<Vec<Trait>, String> {
@@ -247,6 +280,7 @@ mod tests {
             file: DataFile {
                 path: path.to_owned(),
                 size_bytes: 10,
+                version: 0,
             },
             has_parts: false,
         }
@@ -268,17 +302,17 @@ mod tests {
     fn known_columns_are_those_of_the_format_and_of_paths_and_unknown_ones_are_not_guessed() {
         let own = Schema::new(vec![Field::new("bytes", DataType::Binary, true)]);
         let files = || vec![file("/in/day=1/a")];
-        let known = FilesTable::new("read_x()", files(), reader(Some(own)), BOTH, Some(1));
+        let known = FilesTable::new("read_x()", None, files(), reader(Some(own)), BOTH, Some(1));
         let known = known.expect("no column is there twice");
         let schema = known.schema();
         let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
         assert_eq!(names, ["bytes", "day", "path"]);
         assert_eq!((known.rows(), known.is_open()), (Some(1), false));
-        let open = FilesTable::new("read_x()", files(), reader(None), BOTH, None);
+        let open = FilesTable::new("read_x()", None, files(), reader(None), BOTH, None);
         let open = open.expect("no column is known");
         assert!(open.is_open() && open.schema().fields().is_empty());
         let path = Schema::new(vec![Field::new("path", DataType::Utf8, true)]);
-        let twice = FilesTable::new("read_x()", files(), reader(Some(path)), BOTH, None);
+        let twice = FilesTable::new("read_x()", None, files(), reader(Some(path)), BOTH, None);
         assert!(
             twice
                 .expect_err("is there twice")
@@ -294,9 +328,10 @@ mod tests {
             file("/in/day=1/a"),
             file("/in/day=__HIVE_DEFAULT_PARTITION__/b"),
         ];
-        let table = FilesTable::new("read_x()", files, reader(None), BOTH, None);
+        let table = FilesTable::new("read_x()", None, files, reader(None), BOTH, None);
         let table = table.expect("no column is known");
         let wanted = Wanted {
+            ahead_bytes: 0,
             columns: &[],
             filters: &[],
             batch_rows: None,

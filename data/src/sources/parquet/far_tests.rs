@@ -11,28 +11,14 @@ use parquet::arrow::ArrowWriter;
 use crate::Execution;
 use crate::executor::ExecutionOptions;
 use crate::executor::pool::InProcessPool;
-use crate::graph::JobOutput;
+use crate::graph::{JobOutput, plan_job};
 use crate::plan::Dataset;
 use crate::sinks::Sink;
-use crate::storage::{DataFile, PathColumns, StoreSpec};
-use crate::testing::{ids, install_test_host, write_file};
-
-fn far(folder: &Path, names: &[&str]) -> Dataset {
-    install_test_host();
-    let file = |name: &&str| {
-        let path = folder.join(name);
-        let size_bytes = std::fs::metadata(&path).expect("is there").len();
-        DataFile {
-            path: format!("far:{}", path.display()),
-            size_bytes,
-        }
-    };
-    let files: Vec<DataFile> = names.iter().map(file).collect();
-    let store = StoreSpec {
-        definition: "far".into(),
-    };
-    Dataset::read_parquet_in(store, files, PathColumns::default(), None).expect("has footers")
-}
+use crate::sources::parquet::read::FileReader;
+use crate::sources::parquet::spec::ScanSpec;
+use crate::sources::parquet::stream::FileStream;
+use crate::sources::{RowWork, SplitOptions, Wanted, decode, of_table};
+use crate::testing::{far_files, ids, write_file};
 
 fn read(dataset: &Dataset) -> Result<Vec<i64>, TaskFailure> {
     let output = JobOutput {
@@ -55,7 +41,7 @@ fn rows_of_many_streams_come_in_the_order_of_their_files_and_row_groups() {
     for (first, name) in (0..).step_by(2000).zip(names) {
         write_file(&folder.path().join(name), first, 2000, 300);
     }
-    let dataset = far(folder.path(), &names);
+    let dataset = far_files(folder.path(), &names);
     assert_eq!(
         read(&dataset).expect("reads"),
         (0..6000).collect::<Vec<_>>()
@@ -67,13 +53,70 @@ fn rows_of_many_streams_come_in_the_order_of_their_files_and_row_groups() {
     assert_eq!(read(&first).expect("reads"), [0, 1, 2, 3, 4]);
 }
 
+/// Groups that are under way of a file with ten of them, where there is memory for so many.
+fn groups_under_way(folder: &Path, groups: f64) -> f64 {
+    let dataset = far_files(folder, &["a.parquet"]);
+    let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
+    let plan = job.stages[0].source.as_ref().expect("reads");
+    let source = of_table(plan.table.as_deref().expect("has a table")).expect("is a source");
+    let options = SplitOptions {
+        workers: 1,
+        batch_rows: None,
+        window_rows: 0,
+        work: RowWork::Reading,
+        parts: Some(1),
+        is_spread: false,
+    };
+    let split = source.splits(u64::MAX, options).remove(0);
+    let group_bytes = (split.row_bytes * 50) as f64;
+    let settings = source.settings(&Wanted {
+        columns: &plan.columns,
+        filters: &[],
+        batch_rows: None,
+        most_rows: u64::MAX,
+        ahead_bytes: (groups * group_bytes) as u64,
+    });
+    let settings = settings.expect("has settings");
+    let (files, runtime) = FileReader::new(&settings).expect("starts").for_test();
+    let scan: ScanSpec = decode(&settings).expect("are settings");
+    let position = decode(&split.position).expect("is a position");
+    let stream = FileStream::new(&scan, files, position, None, runtime).expect("opens");
+    stream.bytes_under_way() as f64 / group_bytes
+}
+
+#[test]
+fn what_is_asked_for_ahead_is_as_much_as_there_is_memory_for() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_file(&folder.path().join("a.parquet"), 0, 500, 50);
+    for (groups, under_way) in [(0.0, 1.0), (2.5, 3.0), (4.5, 5.0), (1e6, 10.0)] {
+        let found = groups_under_way(folder.path(), groups);
+        assert!((found - under_way).abs() < 0.5, "{groups}: {found}");
+    }
+}
+
+#[test]
+fn job_with_a_small_budget_asks_for_little_ahead_and_ends() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_file(&folder.path().join("a.parquet"), 0, 5000, 100);
+    let dataset = far_files(folder.path(), &["a.parquet"]);
+    let options = ExecutionOptions {
+        budget_bytes: Some(2048),
+        ..ExecutionOptions::default()
+    };
+    let output = JobOutput::new(dataset, Sink::Consumer);
+    let pool = Box::new(InProcessPool::of_cpus(1));
+    let execution = Execution::start_all(&[output], pool, &options).expect("starts");
+    let rows = execution.collect().expect("ends");
+    assert_eq!(ids(&rows), (0..5000).collect::<Vec<_>>());
+}
+
 #[test]
 fn what_a_store_refuses_reaches_the_user_in_its_words_with_its_number() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for name in ["a.parquet", "b.parquet"] {
         write_file(&folder.path().join(name), 0, 50, 10);
     }
-    let dataset = far(folder.path(), &["a.parquet", "b.parquet"]);
+    let dataset = far_files(folder.path(), &["a.parquet", "b.parquet"]);
     std::fs::remove_file(folder.path().join("b.parquet")).expect("removes");
     let failure = read(&dataset).expect_err("one file is gone");
     assert_eq!((failure.code, failure.os_error()), (ErrorCode::Os, Some(2)));
@@ -100,7 +143,7 @@ fn many(folder: &Path) -> Dataset {
         .map(|number| format!("{number:03}.parquet"))
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    far(folder, &names)
+    far_files(folder, &names)
 }
 
 #[test]

@@ -12,16 +12,21 @@ use tokio::runtime::Runtime as TokioRuntime;
 use tokio::task::JoinHandle;
 
 use super::read::{Files, Paths};
+use super::small;
 use super::spec::{FilePart, UnreadPart};
-use crate::storage::{DataFile, KnownColumns, row_groups};
+use crate::storage::{DataFile, KnownColumns, footer_here, row_groups};
 
 /// Footers of files that are far are asked for ahead of what is read: so many of them, as requests are under way at once.
-const FAR_AHEAD: usize = 32;
+const FAR_AHEAD: u64 = 32;
+/// About what comes with each.
+const FOOTER_BYTES: u64 = 64 << 10;
 
 /// Parts of files that are not known, in order.
 pub(super) struct UnreadParts {
     waiting: VecDeque<UnreadPart>,
     asked: VecDeque<AskedFooter>,
+    /// So many are asked for ahead.
+    most_asked: usize,
     /// The columns of the file before.
     last: Option<KnownColumns>,
 }
@@ -47,9 +52,12 @@ pub(super) struct LearnedPart {
 }
 
 impl UnreadParts {
-    pub(super) fn new(parts: Vec<UnreadPart>) -> Self {
+    /// `ahead_bytes`: what there is memory for.
+    pub(super) fn new(parts: Vec<UnreadPart>, ahead_bytes: u64) -> Self {
+        let most_asked = (ahead_bytes / FOOTER_BYTES).clamp(1, FAR_AHEAD);
         Self {
             waiting: parts.into(),
+            most_asked: usize::try_from(most_asked).expect("is small"),
             asked: VecDeque::new(),
             last: None,
         }
@@ -67,8 +75,19 @@ impl UnreadParts {
         runtime: &TokioRuntime,
         can_wait: bool,
     ) -> Option<LearnedPart> {
+        if !files.store.is_remote()
+            && self.asked.is_empty()
+            && let Some(part) = self
+                .waiting
+                .pop_front_if(|part| small::is_small(part.size_bytes))
+        {
+            // What else reads it parses its few bytes again, in less time than a footer takes that is kept for many.
+            let footer = footer_here(&part.path).map(Arc::new);
+            let footer = footer.map_err(DataFusionError::from);
+            return Some(LearnedPart { part, footer });
+        }
         let ahead = if files.store.is_remote() {
-            FAR_AHEAD
+            self.most_asked
         } else {
             1
         };
@@ -115,6 +134,7 @@ async fn footer(files: Files, part: UnreadPart) -> Answer {
     let file = DataFile {
         path: part.path,
         size_bytes: part.size_bytes,
+        version: 0,
     };
     files.footer(&file).await
 }

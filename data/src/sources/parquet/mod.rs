@@ -20,7 +20,7 @@ mod unread;
 
 pub use table::ParquetTable;
 use unread::UnreadTable;
-pub(crate) use unread::table_of;
+pub(crate) use unread::{table_here, table_of};
 
 use super::SourceKind;
 

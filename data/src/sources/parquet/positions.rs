@@ -12,10 +12,11 @@ use super::ParquetTable;
 use super::prune::kept;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
 use crate::block;
+use crate::error::PlanError;
 use crate::ledger::Trait;
 use crate::plan::Expression;
 use crate::sources::splits::SplitCutter;
-use crate::sources::{Source, Split, SplitOptions, Wanted, identity_of_files};
+use crate::sources::{Source, Split, SplitOptions, Wanted, identity_of_files, looks};
 use crate::storage::FileFooter;
 use crate::wire::expression::ExpressionSpec;
 
@@ -38,8 +39,20 @@ impl Source for ParquetTable {
         self.files.iter().map(path).collect()
     }
 
+    fn looked_again(&self) -> Result<Option<Arc<dyn TableSource>>, PlanError> {
+        Ok(self.again()?.map(|table| Arc::new(table) as _))
+    }
+
+    fn look(&self) -> u64 {
+        looks::number(self.files.iter().map(|file| &file.file))
+    }
+
     fn reads_columns(&self) -> bool {
         true
+    }
+
+    fn asks_ahead(&self) -> bool {
+        !self.store.definition.is_empty()
     }
 
     fn pruned(&self, filters: &[Expr]) -> Result<Option<Arc<dyn TableSource>>, DataFusionError> {
@@ -90,6 +103,7 @@ impl Source for ParquetTable {
             columns: columns_of(wanted),
             predicate: predicate_of(wanted)?,
             batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows).min(wanted.most_rows),
+            ahead_bytes: wanted.ahead_bytes,
         }))
     }
 }

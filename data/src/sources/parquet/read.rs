@@ -77,6 +77,15 @@ impl FileReader {
     }
 }
 
+#[cfg(test)]
+impl FileReader {
+    /// What it opens streams with, of files that are far.
+    pub(super) fn for_test(&self) -> (Files, Arc<TokioRuntime>) {
+        let beside = self.beside.as_ref().expect("files are far");
+        (self.files.clone(), Arc::clone(beside))
+    }
+}
+
 impl SourceReader for FileReader {
     fn open(
         &mut self,
@@ -260,6 +269,7 @@ fn partitioned_files(
         let file = DataFile {
             path: first.path.clone(),
             size_bytes: first.size_bytes,
+            version: 0,
         };
         let location = store
             .location(&file)

@@ -32,7 +32,12 @@ const SMALL_BYTES: u64 = 64 << 10;
 /// Whether `part` is all of a small file.
 pub(super) fn is_all_of_one(part: &FilePart) -> bool {
     let is_all = part.row_groups == 1 && part.first_row == 0 && part.rows == part.row_group_rows;
-    is_all && part.size_bytes <= SMALL_BYTES
+    is_all && is_small(part.size_bytes)
+}
+
+/// Whether a file of this length is small.
+pub(super) fn is_small(size_bytes: u64) -> bool {
+    size_bytes <= SMALL_BYTES
 }
 
 /// The rows of `parts`, each of which is all of a small file, one after the other.
@@ -74,6 +79,7 @@ impl SmallFile {
         let file = DataFile {
             path: part.path.clone(),
             size_bytes: part.size_bytes,
+            version: 0,
         };
         let location = store.location(&file);
         Ok(Self {

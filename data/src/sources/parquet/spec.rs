@@ -35,6 +35,9 @@ pub(crate) struct ScanSpec {
     /// Whether the columns are those of some of the files, and what others have, their footers will tell.
     #[prost(bool, tag = "9")]
     pub(crate) is_unread: bool,
+    /// What may be asked for ahead, before compression, where files are far.
+    #[prost(uint64, tag = "10")]
+    pub(crate) ahead_bytes: u64,
 }
 
 /// Parts of files, in order.

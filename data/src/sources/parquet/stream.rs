@@ -23,10 +23,14 @@ use crate::storage::DataFile;
 
 /// Of files that are far, so many bytes (before compression) are one run, or one row group: each is asked for by itself.
 const FAR_RUN_BYTES: u64 = 4 << 20;
-/// Runs of files that are far are asked for ahead until they have so many bytes, before compression, and at least one is.
+/// Runs of files that are far are asked for ahead until they have so many bytes, before compression: more is of no use. One that is larger
+/// has another one behind it, if there is memory for that.
 const AHEAD_BYTES: u64 = 64 << 20;
 /// Runs that are under way at most: as many as there are requests under way in a process.
 const AHEAD_RUNS: usize = 32;
+
+/// Of local files whose footers nobody has read, those of so many are read at once: one stream reads them all.
+const LEARNED_TOGETHER: usize = 32;
 
 /// The rows of parts of files, run by run: those of a run have the same columns.
 pub(super) struct FileStream {
@@ -34,9 +38,13 @@ pub(super) struct FileStream {
     columns: ScanColumns,
     batch_rows: u64,
     row_limit: Option<usize>,
+    /// What there is memory for.
+    ahead_bytes: u64,
     runs: VecDeque<Vec<FilePart>>,
     /// What comes after `runs`. Before `runtime`, as `open`.
     unread: UnreadParts,
+    /// Why the file behind `runs` cannot be read.
+    unlearned: Option<TaskFailure>,
     /// Runs that are being read, in order. Before `runtime`, which their tasks belong to.
     open: VecDeque<RowRun>,
     /// Bytes of `open`, once nothing is left to be asked for.
@@ -118,12 +126,14 @@ impl FileStream {
             files,
             batch_rows: scan.batch_rows,
             row_limit,
+            ahead_bytes: scan.ahead_bytes,
             runs: VecDeque::new(),
             columns,
             runtime,
-            unread: UnreadParts::new(unread),
+            unread: UnreadParts::new(unread, scan.ahead_bytes),
+            unlearned: None,
             open: VecDeque::new(),
-            asked: Asked::default(),
+            asked: Asked::new(scan.ahead_bytes),
         };
         stream.runs = stream.runs_of(&parts);
         if stream.files.store.is_remote() {
@@ -131,6 +141,11 @@ impl FileStream {
             stream.open_ahead(false)?;
         }
         Ok(stream)
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes_under_way(&self) -> u64 {
+        self.open.iter().map(|run| run.bytes).sum()
     }
 
     pub(super) fn asked(&self) -> Asked {
@@ -144,8 +159,9 @@ impl FileStream {
             let bytes: u64 = self.open.iter().map(|run| run.bytes).sum();
             let is_enough = match self.open.len() {
                 0 => false,
-                1 => !is_far,
-                count => count >= AHEAD_RUNS || bytes >= AHEAD_BYTES,
+                _ if !is_far => true,
+                1 => bytes >= self.ahead_bytes,
+                count => count >= AHEAD_RUNS || bytes >= self.ahead_bytes.min(AHEAD_BYTES),
             };
             if is_enough {
                 return Ok(());
@@ -162,17 +178,53 @@ impl FileStream {
     /// The run after those that are under way; `None`: there is none, or its file is not known yet and others are read meanwhile.
     fn next_run(&mut self, can_wait: bool) -> Result<Option<Vec<FilePart>>, TaskFailure> {
         while self.runs.is_empty() {
-            let next = self.unread.next(&self.files, &self.runtime, can_wait);
-            let Some(learned) = next else {
+            let Some(parts) = self.learn(can_wait)? else {
                 return Ok(None);
             };
-            let paths = Paths::new(vec![learned.part.path.clone()], &self.files.store);
-            let (schema, mut parts) = self.unread.read(learned, &paths)?;
-            let known = self.columns.know(&schema, || paths.names())?;
-            parts.iter_mut().for_each(|part| part.file_schema = known);
             self.runs = self.runs_of(&parts);
         }
         Ok(self.runs.pop_front())
+    }
+
+    /// The row groups of the next files that are not known; `None`: there are no more, or, where it cannot wait, not yet.
+    fn learn(&mut self, can_wait: bool) -> Result<Option<Vec<FilePart>>, TaskFailure> {
+        let most_files = if self.files.store.is_remote() {
+            1
+        } else {
+            LEARNED_TOGETHER
+        };
+        let mut parts: Option<Vec<FilePart>> = None;
+        if let Some(failure) = self.unlearned.take() {
+            return Err(failure);
+        }
+        for _ in 0..most_files {
+            let next = self.unread.next(&self.files, &self.runtime, can_wait);
+            let Some(learned) = next else {
+                break;
+            };
+            let paths = Paths::new(vec![learned.part.path.clone()], &self.files.store);
+            let read = self.unread.read(learned, &paths);
+            let known = read.and_then(|(schema, parts)| {
+                let known = self.columns.know(&schema, || paths.names())?;
+                Ok((known, parts))
+            });
+            match known {
+                Ok((known, found)) => {
+                    let found = found.into_iter().map(|part| FilePart {
+                        file_schema: known,
+                        ..part
+                    });
+                    parts.get_or_insert_default().extend(found);
+                }
+                Err(failure) if parts.is_none() => return Err(failure),
+                // Rows of those before it come first.
+                Err(failure) => {
+                    self.unlearned = Some(failure);
+                    break;
+                }
+            }
+        }
+        Ok(parts)
     }
 
     /// Parts that one stream reads: those of files that are far are few, so that several streams wait for answers at once. Small files
@@ -183,7 +235,8 @@ impl FileStream {
         let mut bytes = 0;
         let is_one_run = |one: &FilePart, next: &FilePart| {
             bytes += one.bytes;
-            let is_enough = is_far && (one.path != next.path || bytes >= FAR_RUN_BYTES);
+            let run_bytes = FAR_RUN_BYTES.min(self.ahead_bytes);
+            let is_enough = is_far && (one.path != next.path || bytes >= run_bytes);
             let is_alike =
                 !are_told_apart || small::is_all_of_one(one) == small::is_all_of_one(next);
             let is_one = !is_enough && is_alike && self.columns.is_one_run(one, next);
@@ -237,6 +290,7 @@ impl FileStream {
         let large = large.map(|part| DataFile {
             path: part.path.clone(),
             size_bytes: part.size_bytes,
+            version: 0,
         });
         let read = async move {
             if let Some(file) = large

@@ -8,7 +8,10 @@ use datafusion_expr::{Expr, TableProviderFilterPushDown, TableSource};
 
 use crate::columns::{self, Misfit};
 use crate::error::PlanError;
-use crate::storage::{FileFooter, PathColumns, StoreSpec, told_beside};
+use crate::sources::looks::{Looks, check_columns};
+use crate::storage::{
+    DataFile, FileFooter, PathColumns, StoreSpec, read_footers, read_footers_here, told_beside,
+};
 
 /// Parquet files.
 #[derive(Debug, Clone)]
@@ -28,6 +31,7 @@ pub struct ParquetTable {
     pub(crate) file_schemas: Vec<SchemaRef>,
     /// Which of `file_schemas` each file has.
     schema_of: Vec<u32>,
+    pub(super) looks: Looks,
 }
 
 impl ParquetTable {
@@ -56,6 +60,7 @@ impl ParquetTable {
             told,
             file_schemas,
             schema_of,
+            looks: Looks::new(),
         };
         let schema = table.unified()?;
         if told.has_path && schema.field_with_name(PathColumns::PATH).is_ok() {
@@ -90,7 +95,33 @@ impl ParquetTable {
                 .filter(|(_, is_kept)| *is_kept)
                 .map(|(&of, _)| of)
                 .collect(),
+            looks: self.looks.clone(),
         }
+    }
+
+    /// The table of its files as they are now, if one of them has changed.
+    pub(super) fn again(&self) -> Result<Option<Self>, PlanError> {
+        let known = || self.files.iter().map(|file| &file.file);
+        let Some(now) = self.looks.again(&self.store, known())? else {
+            return Ok(None);
+        };
+        let changed = known().zip(now).filter(|(before, now)| *before != now);
+        let changed: Vec<DataFile> = changed.map(|(_, now)| now).collect();
+        let mut read = footers_of(&self.store, &changed)?.into_iter().peekable();
+        let footer = |known: &FileFooter| {
+            let is_read = read
+                .peek()
+                .is_some_and(|now| now.file.path == known.file.path);
+            is_read
+                .then(|| read.next())
+                .flatten()
+                .unwrap_or_else(|| known.clone())
+        };
+        let files = self.files.iter().map(footer).collect();
+        let mut table = Self::new(self.store.clone(), files, self.told)?;
+        check_columns("read_parquet()", &self.schema, &table.schema)?;
+        table.schema = Arc::clone(&self.schema);
+        Ok(Some(table))
     }
 
     /// Rows of all files.
@@ -147,6 +178,18 @@ impl ParquetTable {
             "read_parquet(): {between}; read such files separately, or write them anew with one type"
         ))
     }
+}
+
+/// The footers of files.
+pub(super) fn footers_of(
+    store: &StoreSpec,
+    files: &[DataFile],
+) -> Result<Vec<FileFooter>, PlanError> {
+    if store.definition.is_empty() {
+        let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
+        return read_footers_here(&paths);
+    }
+    read_footers(&store.open().map_err(PlanError::Store)?, files)
 }
 
 /// The columns of files, and behind them those that only their paths tell.

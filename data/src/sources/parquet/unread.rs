@@ -12,17 +12,22 @@ use super::ParquetTable;
 use super::positions::{batch_rows, columns_of, predicate_of};
 use super::prune::kept;
 use super::spec::{FilesPosition, ScanSpec, UnreadPart};
-use super::table::{pushed_down, with_partitions};
+use super::table::{footers_of, pushed_down, with_partitions};
 use crate::block;
 use crate::columns;
 use crate::error::PlanError;
 use crate::ledger::Trait;
+use crate::sources::looks::{self, Looks};
 use crate::sources::splits::SplitCutter;
 use crate::sources::{Source, Split, SplitOptions, Wanted, identity_of_files};
-use crate::storage::{DataFile, PathColumns, StoreSpec, read_footers, told_beside};
+use crate::storage::{
+    DataFile, FileFooter, PathColumns, StoreSpec, files_here, read_footers_here, told_beside,
+};
 
-/// So many files are known soon enough.
+/// So many files are known soon enough,
 const FEW_FILES: usize = 64;
+/// and so many local ones: a footer takes some 50 microseconds.
+const FEW_FILES_HERE: usize = 20_000;
 /// Of more, so many are looked at: some at the beginning, the last one, and others evenly between.
 const SAMPLE_FILES: usize = 32;
 const SAMPLE_FIRST: usize = 8;
@@ -35,20 +40,37 @@ pub(crate) fn table_of(
     told: PathColumns,
     merges: Option<bool>,
 ) -> std::result::Result<Arc<dyn TableSource>, PlanError> {
-    let opened = store.open().map_err(PlanError::Store)?;
-    let all = |store: StoreSpec| -> std::result::Result<Arc<dyn TableSource>, PlanError> {
-        let footers = read_footers(&opened, &files)?;
-        Ok(Arc::new(ParquetTable::new(store, footers, told)?))
+    let few = match store.definition.is_empty() && merges.is_none() {
+        true => FEW_FILES_HERE,
+        false => FEW_FILES,
     };
-    if merges == Some(true) || files.len() <= FEW_FILES {
-        return all(store);
+    let read = |store: &StoreSpec, files: &[DataFile]| {
+        ParquetTable::new(store.clone(), footers_of(store, files)?, told)
+    };
+    if merges == Some(true) || files.len() <= few {
+        return Ok(Arc::new(read(&store, &files)?));
     }
-    let footers = read_footers(&opened, &sample_of(&files))?;
-    let sample = ParquetTable::new(store.clone(), footers, told)?;
+    let sample = read(&store, &sample_of(&files))?;
     if merges.is_none() && sample.file_schemas.len() > 1 {
-        return all(store);
+        return Ok(Arc::new(read(&store, &files)?));
     }
     Ok(Arc::new(UnreadTable::new(files, sample)?))
+}
+
+/// The same of local files.
+pub(crate) fn table_here(
+    paths: &[String],
+    told: PathColumns,
+    merges: Option<bool>,
+) -> std::result::Result<Arc<dyn TableSource>, PlanError> {
+    let few = paths.len() <= FEW_FILES_HERE;
+    if merges == Some(true) || (merges.is_none() && few) {
+        // Whoever reads a footer learns how long its file is.
+        let footers = read_footers_here(paths)?;
+        let table = ParquetTable::new(StoreSpec::default(), footers, told)?;
+        return Ok(Arc::new(table));
+    }
+    table_of(StoreSpec::default(), files_here(paths)?, told, merges)
 }
 
 /// Columns come and go with time, and names of files mostly tell of it.
@@ -69,6 +91,9 @@ pub(super) struct UnreadTable {
     schema: SchemaRef,
     partitions: Vec<String>,
     sample: ParquetTable,
+    looks: Looks,
+    /// How many rows there are, if somebody has counted them.
+    rows: Option<u64>,
 }
 
 impl UnreadTable {
@@ -85,7 +110,21 @@ impl UnreadTable {
             schema: with_partitions(&own, &partitions),
             partitions,
             sample,
+            looks: Looks::new(),
+            rows: None,
         })
+    }
+
+    /// The same table of these files.
+    fn of_files(&self, files: Vec<DataFile>) -> Self {
+        Self {
+            files,
+            schema: Arc::clone(&self.schema),
+            partitions: self.partitions.clone(),
+            sample: self.sample.clone(),
+            looks: Looks::new(),
+            rows: None,
+        }
     }
 
     fn paths(&self) -> impl Iterator<Item = &str> {
@@ -124,7 +163,7 @@ impl TableSource for UnreadTable {
 
 impl Source for UnreadTable {
     fn rows(&self) -> Option<u64> {
-        None
+        self.rows
     }
 
     fn num_blocks(&self) -> usize {
@@ -139,6 +178,10 @@ impl Source for UnreadTable {
         true
     }
 
+    fn asks_ahead(&self) -> bool {
+        !self.sample.store.definition.is_empty()
+    }
+
     fn pruned(&self, filters: &[Expr]) -> Result<Option<Arc<dyn TableSource>>, DataFusionError> {
         let kept = kept(self.paths(), self.sample.told, &self.partitions, filters)?;
         let Some(kept) = kept else {
@@ -146,12 +189,39 @@ impl Source for UnreadTable {
         };
         let files = self.files.iter().zip(kept);
         let files = files.filter(|(_, is_kept)| *is_kept);
+        let files = files.map(|(file, _)| file.clone()).collect();
+        Ok(Some(Arc::new(self.of_files(files))))
+    }
+
+    /// Footers are read when it is the turn of their files, and columns are looked at then.
+    fn looked_again(&self) -> std::result::Result<Option<Arc<dyn TableSource>>, PlanError> {
+        let now = self.looks.again(&self.sample.store, self.files.iter())?;
+        Ok(now.map(|files| Arc::new(self.of_files(files)) as _))
+    }
+
+    /// Of local files footers are read for it: of others a job counts as fast.
+    fn counted(
+        &self,
+        is_guess: bool,
+    ) -> std::result::Result<Option<Arc<dyn TableSource>>, PlanError> {
+        if self.asks_ahead() {
+            return Ok(None);
+        }
+        let rows = match is_guess {
+            true => 1,
+            false => {
+                let footers = footers_of(&self.sample.store, &self.files)?;
+                footers.iter().map(FileFooter::rows).sum()
+            }
+        };
         Ok(Some(Arc::new(Self {
-            files: files.map(|(file, _)| file.clone()).collect(),
-            schema: Arc::clone(&self.schema),
-            partitions: self.partitions.clone(),
-            sample: self.sample.clone(),
+            rows: Some(rows),
+            ..self.of_files(self.files.clone())
         })))
+    }
+
+    fn look(&self) -> u64 {
+        looks::number(self.files.iter())
     }
 
     fn identity(&self) -> std::result::Result<Vec<Trait>, String> {
@@ -211,6 +281,7 @@ impl Source for UnreadTable {
             columns: columns_of(wanted),
             predicate: predicate_of(wanted)?,
             batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows).min(wanted.most_rows),
+            ahead_bytes: wanted.ahead_bytes,
         }))
     }
 }
@@ -221,7 +292,7 @@ mod tests {
 
     use super::*;
     use crate::sources::RowWork;
-    use crate::storage::{FileFooter, RowGroupInfo};
+    use crate::storage::RowGroupInfo;
 
     const MIB: u64 = 1 << 20;
 
@@ -229,6 +300,7 @@ mod tests {
         let file = |number: usize| DataFile {
             path: format!("far:/in/{number:04}"),
             size_bytes,
+            version: 0,
         };
         let files: Vec<DataFile> = (0..files).map(file).collect();
         let footer = |file: &DataFile| FileFooter {

@@ -45,10 +45,10 @@ class FileShuffleConfig:
 
 
 class Found(NamedTuple):
-    """Files with their lengths, and where they lie."""
+    """Files with their lengths and versions, and where they lie."""
 
     store: Store | None
-    files: list[tuple[str, int]]
+    files: list[tuple[str, int, int]]
 
 
 class Files(NamedTuple):
@@ -86,18 +86,19 @@ class Files(NamedTuple):
         definition = definition_of(reader, kind="read", name=f"Read{type(format).__name__}")
 
         # Smaller ones are not cut, so that nobody needs to look into them. The native module has the last word.
-        total = sum(size for _, size in found)
+        total = sum(size for _, size, _ in found)
         least = max(1, total // parts) if parts is not None else max(PART_BYTES, min(_MOST_BYTES, total // _SPLITS))
 
-        def has_parts(file: tuple[str, int]) -> bool:
-            path, size = file
+        def has_parts(file: tuple[str, int, int]) -> bool:
+            path, size, _ = file
             is_large = size > least and lines.compression_of(path, said) is None
             return is_large and format.has_parts(reading.Part(path, size, 0, size, None, store))
 
         plan = _native.plan().read_files(
             operation=f"{function}()",
             definition=definition.data,
-            files=[(*file, parts) for file, parts in zip(found, _each(has_parts, store, found), strict=True)],
+            store=b"" if store is None else store.dumped(function) if store.can_look_again else None,
+            files=list(zip(found, _each(has_parts, store, found), strict=True)),
             schema=format.schema(),
             rows_per_file=format.rows_per_file,
             is_hive=is_hive,
@@ -107,12 +108,14 @@ class Files(NamedTuple):
             function,
             _in_parts(plan, parts),
             self.partitioning,
-            [path for path, _ in found],
+            [path for path, *_ in found],
             include_paths=self.include_paths,
         )
 
 
-def _each(look: Callable[[tuple[str, int]], bool], store: Store | None, files: list[tuple[str, int]]) -> Iterable[bool]:
+def _each(
+    look: Callable[[tuple[str, int, int]], bool], store: Store | None, files: list[tuple[str, int, int]]
+) -> Iterable[bool]:
     """What is found in each file: side by side where answers take long."""
     if store is None:
         return map(look, files)
@@ -135,12 +138,12 @@ def chosen_files(
     *,
     filesystem: Any = None,
 ) -> Found:
-    """The files that paths mean, with their sizes."""
+    """The files that paths mean, with their sizes and versions."""
     from ._stores import choosing, finding
 
     seed = _seed(function, shuffle)
     store, names = choosing.chosen_store(function, _paths(function, paths), filesystem)
-    found: list[tuple[str, int]]
+    found: list[tuple[str, int, int]]
     if store is None:
         found = _native.plan().find_files(f"{function}()", names, extensions, ignores_missing)
     elif names:
@@ -152,7 +155,7 @@ def chosen_files(
             raise TypeError(
                 f"{function}(partition_filter=...) takes a function from a list of paths to those that are wanted"
             )
-        chosen: Any = partition_filter([path for path, _ in found])
+        chosen: Any = partition_filter([path for path, *_ in found])
         wanted = set(chosen)
         found = [file for file in found if file[0] in wanted]
         if not found:
@@ -162,7 +165,7 @@ def chosen_files(
 
         random.Random(seed).shuffle(found)
     if store is not None:
-        store.want(path for path, _ in found)
+        store.want(path for path, *_ in found)
     return Found(store, found)
 
 

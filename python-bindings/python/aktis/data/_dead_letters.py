@@ -72,7 +72,7 @@ def read_dead_letters(path: str | os.PathLike[str], *, operator: str | None = No
 
     store, (folder,) = chosen_store("read_dead_letters", [os.fspath(path)], filesystem)
     found = _local_files(folder) if store is None else _files_in(store, folder)
-    files = {name: size for name, (size, opened) in found.items() if _has_letters(opened(), operator)}
+    files = [file for file, opened in found if _has_letters(opened(), operator)]
     if not files:
         return _none()
     letters = _read(store, files)
@@ -83,8 +83,8 @@ def read_dead_letters(path: str | os.PathLike[str], *, operator: str | None = No
     return letters.filter(expr=col("operator") == operator)
 
 
-#: Files by name: how long each is, and what opens it.
-_Files = dict[str, tuple[int, Callable[[], Any]]]
+#: Files, each with its name, length and version, and what opens it.
+_Files = list[tuple[tuple[str, int, int], Callable[[], Any]]]
 
 
 def _local_files(folder: str) -> _Files:
@@ -93,7 +93,7 @@ def _local_files(folder: str) -> _Files:
     beside = os.path.join(folder, FOLDER)
     entries = os.scandir(beside if os.path.isdir(beside) else folder)
     paths = sorted(entry.path for entry in entries if entry.name.endswith(".parquet") and entry.is_file())
-    return {path: (os.path.getsize(path), functools.partial(os.fspath, path)) for path in paths}
+    return [((path, os.path.getsize(path), 0), functools.partial(os.fspath, path)) for path in paths]
 
 
 def _files_in(store: Store, folder: str) -> _Files:
@@ -105,8 +105,8 @@ def _files_in(store: Store, folder: str) -> _Files:
     beside = [file for file in all_files if file.path.startswith(f"{folder}/{FOLDER}/")]
     here = [file for file in all_files if "/" not in file.path.removeprefix(f"{folder}/")]
     files = sorted(file for file in beside or here if file.path.endswith(".parquet"))
-    sizes = {file.path: file.size or 0 for file in files}
-    return {name: (size, functools.partial(store.open, name, size)) for name, size in sizes.items()}
+    opened = [functools.partial(store.open, file.path, file.size or 0) for file in files]
+    return [((file.path, file.size or 0, file.version), opens) for file, opens in zip(files, opened, strict=True)]
 
 
 def _has_letters(opened: Any, operator: str | None) -> bool:
@@ -119,16 +119,14 @@ def _has_letters(opened: Any, operator: str | None) -> bool:
         return operator is None or operator in file.read(columns=["operator"]).column(0).unique().to_pylist()
 
 
-def _read(store: Store | None, files: dict[str, int]) -> Dataset:
+def _read(store: Store | None, files: list[tuple[str, int, int]]) -> Dataset:
     from . import _native
     from ._reading import read_parquet
     from .dataset import Dataset
 
     if store is None:
-        return read_parquet([*files], partitioning=None)
-    return Dataset(
-        _native.plan().read_parquet_in(store.dumped("read_dead_letters"), [*files.items()], False, False, True)
-    )
+        return read_parquet([path for path, *_ in files], partitioning=None)
+    return Dataset(_native.plan().read_parquet_in(store.dumped("read_dead_letters"), files, False, False, True))
 
 
 def _none() -> Dataset:

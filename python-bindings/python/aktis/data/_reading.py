@@ -64,7 +64,7 @@ def read_parquet(
         partition_filter: Gets all paths and returns those that are read.
         merge_schema: ``True``: the columns are those of all files, whose footers are read here. ``False``: those of 32 files; others may
             lack some of them, and one that has more, or values that do not fit, is an error of the run that names it. ``None``: all
-            files that are local, or up to 64; of more elsewhere 32, if these have the same columns.
+            of up to 20 000 local files, or of up to 64 elsewhere; of more 32, if these have the same columns.
         hints: ``filesystem``: one of ``pyarrow.fs`` or fsspec that the paths lie in. ``override_num_blocks``: how many parts to
             read in. Other arguments of Ray are refused by name.
 
@@ -92,7 +92,7 @@ def read_parquet(
     filesystem = hints.get("filesystem")
     store, names = chosen_store("read_parquet", texts, filesystem)
     is_hive = _partitioning.is_hive("read_parquet", partitioning)
-    files: list[tuple[str, int]] = []
+    files: list[tuple[str, int, int]] = []
     has_path = include_paths or _partitioning.needs_path_column(partitioning)
     if merge_schema not in (None, True, False):
         raise TypeError(f"read_parquet(): merge_schema must be True, False or None, not {merge_schema!r}")
@@ -104,11 +104,11 @@ def read_parquet(
         store, chosen = chosen_files(
             "read_parquet", texts, extensions, ignore_missing_paths, partition_filter, shuffle, filesystem=filesystem
         )
-        names = without("read_parquet", [path for path, _ in chosen], skipped)
+        names = without("read_parquet", [path for path, *_ in chosen], skipped)
         left = set(names)
         files = [file for file in chosen if file[0] in left]
     if store is None and merge_schema is not False:
-        plan = _native.plan().read_parquet(names, extensions, is_hive, has_path, ignore_missing_paths)
+        plan = _native.plan().read_parquet(names, extensions, is_hive, has_path, ignore_missing_paths, merge_schema)
     else:
         definition = b"" if store is None else store.dumped("read_parquet")
         plan = _native.plan().read_parquet_in(definition, files, is_hive, has_path, merge_schema)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow
 
     from ._iterating import NumpyBatch
+    from ._kept import Rows
     from ._typed import BatchFormat
     from .dataset import Dataset
 
@@ -28,6 +29,9 @@ class Taking(Iterating):
     _plan: Any
     _stats: Any
     _seen_schema: Schema | None
+    #: What was found of the files when it was seen.
+    _seen_look: int | None
+    _rows: Rows | None
     limit: Callable[[int], Dataset]
     _then: Callable[[Any], Dataset]
 
@@ -152,15 +156,20 @@ class Taking(Iterating):
         """How many rows. Where the files' footers tell, nothing is read.
 
         Returns:
-            The number of rows.
+            The number of rows in the files as they are now.
 
         Raises:
             TaskError: as for :meth:`take`.
+            FileNotFoundError: a file has gone since the dataset was made.
+            ValueError: files were replaced since then, and have other columns.
 
         >>> import aktis.data
         >>> aktis.data.range(100).count()
         100
         """
+        kept = self._rows.made() if self._rows is not None else None
+        if kept is not None:
+            return kept.count()
         if not (self._plan.has_functions() and _failing.may_lose_rows(DataContext.get_current())):
             rows = self._plan.known_rows()
             if rows is not None:
@@ -236,15 +245,20 @@ class Taking(Iterating):
 
         Raises:
             TaskError: as for :meth:`take`, if something has to run.
+            FileNotFoundError: a file has gone since the dataset was made.
+            ValueError: files were replaced since then, and have other columns.
 
         >>> import aktis.data
         >>> aktis.data.range(3).schema().names
         ['id']
         """
-        known = self._known_columns()
+        # Rows that were kept are as they were.
+        look = self._plan.look() if fetch_if_missing and not self._plan._waits else None
+        known = self._known_columns(look)
         if known is not None:
             return Schema(known)
         if fetch_if_missing:
+            self._seen_schema = None
             # What the rows should be like is not asked here.
             limited = self._then(self._plan.without_expectations().limit(1))
             for batch in limited._run():
@@ -252,14 +266,15 @@ class Taking(Iterating):
             if self._seen_schema is None and (seen := limited._stats.seen_schema()) is not None:
                 # A function that returned no rows has told its columns all the same.
                 self._seen_schema = Schema(seen)
+            self._seen_look = limited._stats.look()
         return self._seen_schema
 
-    def _known_columns(self) -> pyarrow.Schema | None:
-        """The columns, if the plan tells them or a run has."""
+    def _known_columns(self, look: int | None = None) -> pyarrow.Schema | None:
+        """The columns, if the plan tells them or a run has; ``look``: one of files that are as they were when this was told of them."""
         known = self._plan.schema()
-        if known is None and self._seen_schema is not None:
+        if known is None and self._seen_schema is not None and look in (None, self._seen_look):
             known = self._seen_schema.base_schema
-        if known is None and self._stats is not None:
+        if known is None and self._stats is not None and look in (None, self._stats.look()):
             known = self._stats.seen_schema()
         return known
 

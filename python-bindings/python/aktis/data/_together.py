@@ -266,6 +266,9 @@ class OutputOfRun:
     def seen_schema(self) -> Any:
         return self._execution.seen_schema(self._output)
 
+    def look(self) -> Any:
+        return self._execution.look(self._output)
+
     def dead_letters(self) -> Any:
         return self._execution.dead_letters(self._output)
 

@@ -60,6 +60,7 @@ class Dataset(
         self._plan = plan
         self._stats: Any = None
         self._seen_schema: Schema | None = None
+        self._seen_look: int | None = None
 
     def materialize(self) -> MaterializedDataset:
         """Runs the plan and keeps its rows in the object store.
@@ -143,7 +144,7 @@ class Dataset(
         return DataContext.get_current()
 
     def input_files(self) -> list[str]:
-        """The files that are read.
+        """The files that are read. Which these are was found when the dataset was made; what is in them is looked at when it runs.
 
         Returns:
             Their paths; an empty list if the rows come from memory.

@@ -11,7 +11,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from .backend import Entry
+from .backend import Entry, version_of
 
 #: Files that stay open: opening one is a request of its own.
 _OPEN_FILES = 128
@@ -44,12 +44,19 @@ class ArrowFiles:
     def entry(self, path: str) -> Entry | None:
         """What lies there."""
         info = self._filesystem.get_file_info(path)
-        return None if info.type == fs.FileType.NotFound else _entry(info)
+        return None if info.type == fs.FileType.NotFound else self._entry(info)
 
     def files_below(self, folder: str) -> Iterable[Entry]:
         """All files in a folder and its folders."""
         selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
-        return [_entry(info) for info in self._filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+        return [self._entry(info) for info in self._filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+
+    def _entry(self, info: fs.FileInfo) -> Entry:
+        changed: Any = info.mtime_ns
+        if changed is not None and self._filesystem.type_name in _WITHOUT_FOLDERS:
+            # Lists tell more of a second than answers about one file.
+            changed //= 1_000_000_000
+        return Entry(info.path, info.size if info.type == fs.FileType.File else None, version_of(changed))
 
     def missing_root(self, path: str) -> str | None:
         """The bucket or container of a path, if it is that which is not there."""
@@ -73,6 +80,11 @@ class ArrowFiles:
             while len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)
         return file
+
+    def forget(self) -> None:
+        """Opens all files anew: an open one is as it was."""
+        with self._lock:
+            self._open.clear()
 
     def write(self, local: str, path: str) -> None:
         """Makes a file of one that is here."""
@@ -117,7 +129,3 @@ class ArrowFiles:
         # Object stores have no folders: what they would make is an empty object.
         if self._filesystem.type_name not in _WITHOUT_FOLDERS:
             self._filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-
-
-def _entry(info: fs.FileInfo) -> Entry:
-    return Entry(info.path, info.size if info.type == fs.FileType.File else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
@@ -12,6 +13,20 @@ class Entry(NamedTuple):
     path: str
     #: Bytes of a file; ``None``: it is a folder.
     size: int | None
+    #: Another number when the file has changed, as far as the store tells; 0: it tells nothing.
+    version: int = 0
+
+
+def version_of(*told: object) -> int:
+    """A number for what a store tells of a version: a tag, the time of the last change.
+
+    >>> version_of(None), version_of("a") == version_of("a"), version_of("a") == version_of("b")
+    (0, True, False)
+    """
+    known = [each for each in told if each is not None]
+    if not known:
+        return 0
+    return int.from_bytes(hashlib.blake2b(repr(known).encode(), digest_size=8).digest(), "little")
 
 
 class Files(Protocol):
@@ -34,6 +49,10 @@ class Files(Protocol):
 
     def read(self, path: str, start: int, end: int) -> bytes:
         """Bytes of a file; fewer of them count as an answer that was cut off."""
+        ...
+
+    def forget(self) -> None:
+        """What is known of files may not hold any more."""
         ...
 
     def write(self, local: str, path: str) -> None:

@@ -15,14 +15,14 @@ _WILD = re.compile(r"[*?\[]")
 
 def found_files(
     store: Store, paths: Sequence[str], extensions: Sequence[str] | None, *, ignores_missing: bool
-) -> list[tuple[str, int]]:
-    """Names and lengths of the files, in the order of the paths."""
+) -> list[tuple[str, int, int]]:
+    """Names, lengths and versions of the files, in the order of the paths."""
     plain = [path.rstrip("/") if not path.endswith("://") else path for path in paths]
-    found: list[tuple[str, int]] = []
+    found: list[tuple[str, int, int]] = []
     missing: FileNotFoundError | None = None
     for path, entry in zip(plain, store.entries(plain), strict=True):
         if entry is not None and entry.size is not None:
-            found.append((path, entry.size))
+            found.append((path, entry.size, entry.version))
             continue
         if entry is not None:
             files = [file for file in store.files_below(path) if _is_data(file.path[len(path) :], extensions)]
@@ -35,7 +35,7 @@ def found_files(
             continue
         if not files:
             raise FileNotFoundError(f"read {path}: no file matches (looked for {_wanted(extensions)})")
-        found.extend((file.path, file.size or 0) for file in sorted(files))
+        found.extend((file.path, file.size or 0, file.version) for file in sorted(files))
     if missing is not None and not found:
         raise missing
     return found

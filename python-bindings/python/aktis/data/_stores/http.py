@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterable
 
-from .backend import Entry
+from .backend import Entry, version_of
 
 #: One answer may take so long from one piece to the next.
 _TIMEOUT_SECONDS = 30.0
@@ -50,7 +50,7 @@ class WebFiles:
         _check(status)
         if length is None or not length.isdigit():
             raise NotImplementedError(f"{path}: the server does not say how long it is; download it first")
-        return Entry(path, int(length))
+        return Entry(path, int(length), version_of(headers.get("ETag"), headers.get("Last-Modified")))
 
     def files_below(self, folder: str) -> Iterable[Entry]:
         """Never asked: `entry` knows only files."""
@@ -66,6 +66,9 @@ class WebFiles:
         _check(status)
         # A server that knows no ranges gives all of it.
         return body if status == 206 else body[start:end]
+
+    def forget(self) -> None:
+        """Nothing is kept."""
 
     def write(self, local: str, path: str) -> None:
         """Never asked, and so are those below: nothing is written where no folders are."""

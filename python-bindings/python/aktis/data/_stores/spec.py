@@ -8,8 +8,11 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
-from .backend import Entry
+from .backend import Entry, version_of
 
+#: What filesystems call the tag of a version, or the time of the last change: the first one counts, since lists may tell less than answers about
+#: one file.
+_TOLD = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 #: Files in memory travel with the plan.
 _MOST_COPIED_BYTES = 256 << 20
 
@@ -32,8 +35,7 @@ class SpecFiles:
 
     def files_below(self, folder: str) -> Iterable[Entry]:
         """All files in a folder and its folders."""
-        # What was listed before may have changed.
-        self._filesystem.invalidate_cache()
+        self.forget()
         found = self._filesystem.find(folder, detail=True)
         return [_entry(path, info) for path, info in found.items() if info.get("type") != "directory"]
 
@@ -44,6 +46,10 @@ class SpecFiles:
     def read(self, path: str, start: int, end: int) -> bytes:
         """Bytes of a file."""
         return self._filesystem.cat_file(path, start=start, end=end)
+
+    def forget(self) -> None:
+        """What was listed before may have changed."""
+        self._filesystem.invalidate_cache()
 
     def write(self, local: str, path: str) -> None:
         """Makes a file of one that is here."""
@@ -81,10 +87,13 @@ class MemoryFiles(SpecFiles):
     def __init__(self, filesystem: Any) -> None:
         super().__init__(filesystem)
         self._copies: dict[str, bytes] = {}
+        self._entries: dict[str, Entry] = {}
 
     def carry(self, paths: Iterable[str]) -> None:
         """These are wanted in other processes."""
         self._copies = {path: self._filesystem.cat_file(path) for path in paths}
+        entries = {path: self.entry(path) for path in self._copies}
+        self._entries = {path: entry for path, entry in entries.items() if entry is not None}
         size = sum(map(len, self._copies.values()))
         if size > _MOST_COPIED_BYTES:
             raise ValueError(
@@ -92,11 +101,21 @@ class MemoryFiles(SpecFiles):
                 "a folder, or use from_arrow()"
             )
 
-    def __getstate__(self) -> dict[str, bytes]:
-        return self._copies
+    def __getstate__(self) -> tuple[dict[str, bytes], dict[str, Entry]]:
+        return self._copies, self._entries
 
-    def __setstate__(self, copies: dict[str, bytes]) -> None:
-        self._copies = copies
+    def __setstate__(self, state: tuple[dict[str, bytes], dict[str, Entry]]) -> None:
+        self._filesystem = None
+        self._copies, self._entries = state
+
+    def entry(self, path: str) -> Entry | None:
+        """What lies there; of a copy, what was copied."""
+        return self._entries.get(path) if self._filesystem is None else super().entry(path)
+
+    def forget(self) -> None:
+        """Copies stay as they are."""
+        if self._filesystem is not None:
+            super().forget()
 
     def read(self, path: str, start: int, end: int) -> bytes:
         """Bytes of a file."""
@@ -108,4 +127,5 @@ def _entry(path: str, info: Any) -> Entry:
         return Entry(path, None)
     if info.get("size") is None:
         raise NotImplementedError(f"{path}: the filesystem does not say how long it is, so parts of it cannot be read")
-    return Entry(path, int(info["size"]))
+    told = (info[name] for name in _TOLD if info.get(name) is not None)
+    return Entry(path, int(info["size"]), version_of(next(told, None)))

@@ -17,6 +17,8 @@ from .spec import MemoryFiles
 
 #: What a store copies in the time that one request may take without a word: its length is not known here.
 _COPIED_BYTES = 1 << 30
+#: So many files of a folder are worth a list of it.
+_LISTED_FILES = 16
 #: What the names of folders begin with that belong to jobs.
 _JOBS = (".unfinished-", ".finished-", ".begun-")
 
@@ -63,14 +65,36 @@ class Store:
         return name.removeprefix(self._prefix)
 
     def _named(self, entry: Entry) -> Entry:
-        return Entry(self._prefix + entry.path, entry.size)
+        return entry._replace(path=self._prefix + entry.path)
 
     def entries(self, names: Iterable[str]) -> list[Entry | None]:
         """What lies at each of these."""
         names = list(names)
+        self._files.forget()
         calls = [Call(functools.partial(self._files.entry, self._path(name)), f"look for {name}") for name in names]
         found = zip(names, all_made(calls), strict=True)
-        return [None if entry is None else Entry(name, entry.size) for name, entry in found]
+        return [None if entry is None else entry._replace(path=name) for name, entry in found]
+
+    def described(self, names: list[str]) -> list[tuple[int, int] | None]:
+        """Lengths and versions of files as they are now. Called by native plans. Of a folder with many of them all are listed at once."""
+        by_folder: dict[str, list[str]] = {}
+        for name in names:
+            by_folder.setdefault(name.rpartition("/")[0], []).append(name)
+        found: dict[str, Entry | None] = {}
+        single: list[str] = []
+        for folder, files in by_folder.items():
+            if self.has_folders and len(files) >= _LISTED_FILES:
+                found.update((entry.path, entry) for entry in self.files_below(folder))
+            else:
+                single += files
+        found.update(zip(single, self.entries(single), strict=True))
+        entries = map(found.get, names)
+        return [None if entry is None or entry.size is None else (entry.size, entry.version) for entry in entries]
+
+    @property
+    def can_look_again(self) -> bool:
+        """Whether files may change, and who has a copy of the store can see it."""
+        return not isinstance(self._files, MemoryFiles)
 
     def missing(self, name: str) -> FileNotFoundError:
         """The error for a file that is not there."""
@@ -194,7 +218,11 @@ def load(definition: bytes) -> Store:
     from aktis.data import _faults
 
     _faults.look()
-    return _load(definition)
+    store = _load(definition)
+    # Whoever asks for it begins something new, and files may have changed since the last time. Sinks have stores of their own kinds.
+    if isinstance(store, Store):
+        store._files.forget()
+    return store
 
 
 @functools.lru_cache(maxsize=16)
