@@ -4,7 +4,7 @@
 //! until this one is done with it; a worker that is much slower than others gets none as long as these could be done before.
 
 use super::Executor;
-use super::event::WorkerKey;
+use super::event::{Effect, WorkerKey};
 use super::flow::is_well;
 use super::stage::{Stage, as_f64};
 use crate::graph::EdgeKind;
@@ -23,6 +23,24 @@ impl Executor {
             return false;
         };
         self.queue_behind(index, worker, first)
+    }
+}
+
+impl Executor {
+    /// Pulls once more from a worker that has its next input at hand, before it has answered the last pull: so it goes on with the next block
+    /// without asking anybody, too. However few blocks its inputs give, there is one for each of two pulls.
+    pub(super) fn pull_ahead(&mut self, index: usize) -> bool {
+        let stage = &self.stages[index];
+        let next = stage.workers.first_pulled_once();
+        let Some(next) = next.filter(|_| stage.setup.looks_ahead) else {
+            return false;
+        };
+        if !self.may_pull(index, next.sequence, false) {
+            return false;
+        }
+        self.stages[index].workers.pull_begun(next.worker);
+        self.effects.push(Effect::Pull(next.worker));
+        true
     }
 }
 

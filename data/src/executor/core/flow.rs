@@ -76,6 +76,7 @@ impl Executor {
             || self.start_input(index, is_forced)
             || (!is_forced && (self.queue_input(index) || self.look_ahead(index)))
             || self.pull_more(index, is_forced)
+            || (!is_forced && self.pull_ahead(index))
             || self.make_input(index, is_forced)
     }
 
@@ -262,7 +263,7 @@ impl Executor {
     }
 
     /// Whether a pull may bring one more block: EXE-1.
-    fn may_pull(&self, index: usize, sequence: u64, is_forced: bool) -> bool {
+    pub(super) fn may_pull(&self, index: usize, sequence: u64, is_forced: bool) -> bool {
         let stage = &self.stages[index];
         if !stage.setup.makes_blocks || (!stage.gives_in_order && self.leaves_the_budget(stage)) {
             return true;

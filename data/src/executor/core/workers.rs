@@ -7,7 +7,8 @@
 //! ```
 //! A worker may have a second input, which follows the first. Where calls overlap, those of the second begin while the last ones of the
 //! first are under way. Elsewhere it waits in the worker with a pull of its own, so that the worker goes on without asking anybody: a
-//! pull that was meant for the second, and finds that the first is not used up, is one more of the first.
+//! pull that was meant for the second, and finds that the first is not used up, is one more of the first. So as long as it has two inputs,
+//! two pulls may be under way.
 //!
 //! Kept by state, so that finding an idle worker does not look at a thousand busy ones.
 
@@ -87,6 +88,8 @@ pub(crate) struct WorkerTable {
     paused: BTreeSet<Paused>,
     /// Those of them that could begin calls of one more input.
     wanting: BTreeSet<Paused>,
+    /// Those that have a second input, and one pull under way.
+    pulled_once: BTreeSet<Paused>,
     /// Busy workers without a second input, that which has had its first for longest comes first.
     with_one: BTreeMap<u64, WorkerKey>,
     /// Pulls that are under way.
@@ -171,6 +174,25 @@ impl WorkerTable {
             self.with_one.remove(&held.begun);
             held.queued = Some(next);
         }
+        self.note_pulls(worker);
+    }
+
+    /// Pulls of the worker have begun or ended, or it has a second input now.
+    fn note_pulls(&mut self, worker: WorkerKey) {
+        let Some(WorkerState::Busy(held)) = self.states.get(&worker) else {
+            return;
+        };
+        let paused = paused(worker, &held.active);
+        if held.queued.is_some() && held.pulls == 1 {
+            self.pulled_once.insert(paused);
+        } else {
+            self.pulled_once.remove(&paused);
+        }
+    }
+
+    /// Of those that have a second input and one pull under way: the first in the order.
+    pub(crate) fn first_pulled_once(&self) -> Option<Paused> {
+        self.pulled_once.first().copied()
     }
 
     /// Workers with one input, for which a pull is under way, that which has had it for longest comes first. With the place of the input
@@ -235,6 +257,7 @@ impl WorkerTable {
                 let paused = paused(worker, &held.active);
                 self.paused.remove(&paused);
                 self.wanting.remove(&paused);
+                self.pulled_once.remove(&paused);
                 self.with_one.remove(&held.begun);
                 self.pulls -= held.pulls;
             }
@@ -250,6 +273,7 @@ impl WorkerTable {
             self.paused.remove(&paused);
             self.wanting.remove(&paused);
         }
+        self.note_pulls(worker);
     }
 
     /// The worker, whose pull came back, could begin calls of one more input.
@@ -279,6 +303,7 @@ impl WorkerTable {
                 self.paused.insert(paused(worker, &held.active));
             }
         }
+        self.note_pulls(worker);
     }
 
     /// Whether it is one of these.
@@ -466,6 +491,10 @@ impl WorkerTable {
             assert_eq!(
                 held.pulls == 0,
                 self.paused.contains(&paused(*worker, &held.active))
+            );
+            assert_eq!(
+                held.pulls == 1 && held.queued.is_some(),
+                self.pulled_once.contains(&paused(*worker, &held.active))
             );
             let is_alone = self.with_one.get(&held.begun) == Some(worker);
             with_one += usize::from(is_alone);

@@ -476,7 +476,10 @@ impl World {
     }
 
     pub(super) fn pull(&mut self, worker: WorkerKey) {
-        if !self.live_workers.contains(&worker) {
+        let is_lost =
+            |event: &Event| matches!(event, Event::InputLost { worker: of, .. } if *of == worker);
+        if !self.live_workers.contains(&worker) || self.answers.iter().any(is_lost) {
+            // The executor is about to hear of it, and of nothing that comes behind.
             return;
         }
         let asks = self.asks();
