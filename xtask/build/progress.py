@@ -24,6 +24,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 COSTS = HERE / "costs.json"
 # A crate that the table does not know.
 UNKNOWN_CPU_SECONDS = 2.0
+# A crate that is being compiled counts for its time, and never as done.
+UNDER_WAY_SHARE = 0.95
 # Before this share of the work is done, the pace of this run says little.
 SURE_SHARE = 0.04
 TERMINAL_SECONDS, LOG_SECONDS = 0.2, 30.0
@@ -72,17 +74,29 @@ class Work:
         return time.monotonic() - self.started
 
     @property
+    def done(self) -> float:
+        """CPU seconds of the table that this run has worked off, those of crates under way included: one second each in a second."""
+        now = time.monotonic()
+        under_way = (
+            min(now - since, UNDER_WAY_SHARE * self.left[crate])
+            for crate, since in self.running.items()
+            if crate in self.left
+        )
+        return self.built + sum(under_way)
+
+    @property
     def pace(self) -> float:
         """CPU seconds of the table per second of this run."""
         to_build = self.total - self.fresh
-        if self.elapsed < 1.0 or self.built < SURE_SHARE * to_build:
+        done = self.done
+        if self.elapsed < 1.0 or done < SURE_SHARE * to_build:
             return self.prior_pace
-        return self.built / self.elapsed
+        return done / self.elapsed
 
     def share(self) -> float:
         """Part of the work of this run that is done, 0 to 1."""
         to_build = self.total - self.fresh
-        return self.built / to_build if to_build > 0 else 1.0
+        return self.done / to_build if to_build > 0 else 1.0
 
     def line(self) -> str:
         """One line for a person."""
@@ -90,7 +104,7 @@ class Work:
             return f"Building Aktis: {self.phase}"
         longest = min(self.running, key=self.running.__getitem__, default="")
         name = f" ({longest})" if longest else ""
-        left = self.total - self.fresh - self.built
+        left = self.total - self.fresh - self.done
         done = self.count - len(self.left)
         return (
             f"Building Aktis: crate {min(done + 1, self.count)} of {self.count}{name}, "

@@ -35,8 +35,9 @@ class TestProgress:
         assert work.share() == 0.0
         assert "about 5 s left" in work.line()
 
-    def test_line_names_the_crate_that_takes_longest_and_the_time_left(self):
+    def test_line_names_the_crate_that_takes_longest_and_the_time_left(self, monkeypatch):
         work = progress.Work({"quick": 1.0, "slow": 119.0}, prior_pace=2.0)
+        monkeypatch.setattr(progress.time, "monotonic", lambda: work.started)
         work.start("slow")
         work.start("quick")
         work.finish("quick", is_fresh=False)
@@ -48,6 +49,14 @@ class TestProgress:
         monkeypatch.setattr(progress.time, "monotonic", lambda: work.started + 10.0)
         assert work.pace == pytest.approx(5.0)
         assert "about 10 s left" in work.line()
+
+    def test_crate_that_takes_long_counts_while_it_is_compiled(self, monkeypatch):
+        work = progress.Work({"there": 80.0, "large": 100.0}, prior_pace=1.0)
+        work.finish("there", is_fresh=True)
+        work.start("large")
+        for later, told in [(60.0, "60%, about 40 s left"), (500.0, "95%, about 26 s left")]:
+            monkeypatch.setattr(progress.time, "monotonic", lambda later=later: work.started + later)
+            assert told in work.line()
 
     def test_unknown_crates_and_repeated_news_change_nothing(self):
         work = progress.Work({"a": 1.0}, prior_pace=1.0)
