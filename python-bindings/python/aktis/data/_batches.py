@@ -51,7 +51,9 @@ def to_arrow(output: Any, function: str, given: Any = None, given_format: str | 
         _wrong_outputs.check_names(output.schema.names, function)
         return _one_batch(output) if isinstance(output, pyarrow.Table) else output
     if isinstance(output, Mapping):
-        return columns_to_arrow(output, function, given, given_format=given_format)
+        from . import _own_memory
+
+        return columns_to_arrow(_own_memory.owned(output), function, given, given_format=given_format)
     if type(output).__module__.partition(".")[0] == "pandas" and hasattr(output, "columns"):
         _wrong_outputs.check_names(list(map(str, output.columns)), function)
         columns = {name if isinstance(name, str) else str(name): output[name] for name in output.columns}

@@ -190,10 +190,14 @@ class Called:
     def __call__(self, batch: Any) -> Any:
         import pyarrow
 
+        from . import _own_memory
+
         def argument(wanted: Any) -> Any:
             return wanted.value if isinstance(wanted, Value) else _array(batch.column(wanted))
 
-        result = self.function(*map(argument, self.args), **{name: argument(arg) for name, arg in self.kwargs.items()})
+        named = {name: argument(arg) for name, arg in self.kwargs.items()}
+        # Held by nothing else, as far as the function has not kept it.
+        result = _own_memory.owned({"": self.function(*map(argument, self.args), **named)})[""]
         if not isinstance(result, (pyarrow.Array, pyarrow.ChunkedArray)):
             result = pyarrow.array(result, type=self.type)
         elif self.type is not None and result.type != self.type:

@@ -39,7 +39,9 @@ class Call:
         self.kind = kind
 
     def __call__(self, batch: Any) -> Any:
-        return self._made(self.function(*self._given(batch), **self.kwargs))
+        from . import _own_memory
+
+        return self._made(_own_memory.owned({"": self.function(*self._given(batch), **self.kwargs)})[""])
 
     def _given(self, batch: Any) -> list[Any]:
         return [arg.value if isinstance(arg, Value) else _array(batch[arg]) for arg in self.arguments]

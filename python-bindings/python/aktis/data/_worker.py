@@ -17,7 +17,7 @@ from aktis._messages import hints
 from aktis._process import output as _worker_output
 from aktis._session import session
 
-from . import _batches, _batching, _caught, _faults, _groups, _mistakes, _wrong_outputs
+from . import _batches, _batching, _caught, _faults, _groups, _mistakes, _own_memory, _wrong_outputs
 from ._declared import Declared, has_no_type
 from ._failing import RowError
 from ._overlapping import Outputs, Overlapping, Threads, as_outputs, gathered
@@ -208,7 +208,7 @@ class LoadedFunction:
     def _invoke_row(self, row: Any) -> Any:
         if self._turns is not None:
             self._turns.wait(self._turns.of_row(row))
-        return self._invoke(row)
+        return _own_memory.owned_row(self._invoke(row))
 
     def _invoke(self, value: Any) -> Any:
         result = self._function(value)
@@ -273,6 +273,7 @@ class LoadedFunction:
 
     def _each(self, call: Callable[[Any], Any], rows: list[Any]) -> list[Any]:
         results: list[Any] = []
+        _own_memory.look_for_tensors()
         left = iter(rows)
         while len(results) < len(rows):
             try:
@@ -293,7 +294,9 @@ class LoadedFunction:
                 result = self._function(rows[position])
                 if inspect.isawaitable(result):
                     result = await result
-                return [item async for item in result] if hasattr(result, "__aiter__") else result
+                if hasattr(result, "__aiter__"):
+                    return [_own_memory.owned_row(item) async for item in result]
+                return _own_memory.owned_row(result)
             except Exception as error:
                 _mistakes.explain_row(error, rows, position)
                 if not self._catches:
@@ -354,9 +357,9 @@ class LoadedFunction:
 
     def _listed(self, result: Any) -> Any:
         if hasattr(result, "__aiter__"):
-            return list(self._overlapping.begin(lambda: result))
-        # What a generator raises is of its row.
-        return list(result) if self._catches and isinstance(result, Iterator) else result
+            return [_own_memory.owned_row(item) for item in self._overlapping.begin(lambda: result)]
+        # What a generator raises is of its row, and what it yields may be written to when it goes on.
+        return [_own_memory.owned_row(item) for item in result] if isinstance(result, Iterator) else result
 
     def _finish_flat_rows(self, outputs: Any, batch: Any) -> Any:
         return self._of_each(outputs, batch, self._flat_rows_of_each, _caught.wrong_rows)
@@ -387,7 +390,7 @@ class LoadedFunction:
     _run_column_async = _run_batches_async
 
     def _run_column(self, value: Any) -> Iterator[Any]:
-        yield self._invoke(value)
+        yield _own_memory.owned({"": self._invoke(value)})[""]
 
     def _finish_column(self, result: Any, batch: Any) -> Any:
         column, _, function = self.name.partition("=")
