@@ -318,26 +318,27 @@ impl Dataset {
         &self,
         other: impl Fn(&dyn sources::Source) -> Result<Option<Arc<dyn TableSource>>, PlanError>,
     ) -> Result<Option<Self>, PlanError> {
-        let mut asked: Vec<(Arc<dyn TableSource>, Option<Arc<dyn TableSource>>)> = Vec::new();
+        let mut asked: Vec<Arc<dyn TableSource>> = Vec::new();
+        let mut others = Vec::new();
         for table in self.tables() {
-            if asked.iter().all(|(known, _)| !Arc::ptr_eq(known, &table)) {
+            if asked.iter().all(|known| !Arc::ptr_eq(known, &table)) {
                 let source = sources::of_table(table.as_ref());
                 let other = source.map_or(Ok(None), &other)?;
-                asked.push((table, other));
+                others.extend(other.map(|other| (Arc::clone(&table), other)));
+                asked.push(table);
             }
         }
-        asked.retain(|(_, other)| other.is_some());
-        if asked.is_empty() {
+        if others.is_empty() {
             return Ok(None);
         }
         let replaced = |node: LogicalPlan| {
             let LogicalPlan::TableScan(mut scan) = node else {
                 return Ok(Transformed::no(node));
             };
-            let known = asked
+            let known = others
                 .iter()
                 .find(|(known, _)| Arc::ptr_eq(known, &scan.source));
-            if let Some((_, Some(other))) = known {
+            if let Some((_, other)) = known {
                 scan.source = Arc::clone(other);
             }
             Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
