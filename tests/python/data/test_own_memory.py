@@ -11,36 +11,42 @@ from aktis.data.expressions import col, udf
 ROWS = 3000
 
 
-class IntoOneBuffer:
-    """Batches, groups or rows, each result over the one before."""
+class Buffer:
+    """Results of batches or rows, each over the one before."""
 
     def __init__(self, shape=()):
         self.out = np.empty((64, *shape), dtype=np.int64)
 
-    def __call__(self, batch):
+    def batch(self, batch):
         ids = batch["id"]
         self.out[: len(ids)] = ids.reshape(-1, *([1] * (self.out.ndim - 1))) * 2
         return {"id": ids, "twice": self.out[: len(ids)]}
 
-    def rows(self, row):
+    def row(self, row):
         self.out[:3] = row["id"] * 2
         return {"id": row["id"], "twice": self.out[:3]}
 
 
-class Yields(IntoOneBuffer):
+class Returns(Buffer):
+    def __call__(self, batch):
+        return self.batch(batch)
+
+
+class Yields(Buffer):
     def __call__(self, batch):
         for first in range(0, len(batch["id"]), 16):
-            yield IntoOneBuffer.__call__(self, {"id": batch["id"][first : first + 16]})
+            yield self.batch({"id": batch["id"][first : first + 16]})
 
 
-class Mapped(IntoOneBuffer):
-    __call__ = IntoOneBuffer.rows
+class Mapped(Buffer):
+    def __call__(self, row):
+        return self.row(row)
 
 
-class FlatMapped(IntoOneBuffer):
+class FlatMapped(Buffer):
     def __call__(self, row):
         for _ in range(2):
-            yield self.rows(row)
+            yield self.row(row)
 
 
 def check(rows, times=1):
@@ -48,7 +54,7 @@ def check(rows, times=1):
     assert all(np.all(np.asarray(row["twice"]) == row["id"] * 2) for row in rows)
 
 
-@pytest.mark.parametrize("model", [IntoOneBuffer, Yields])
+@pytest.mark.parametrize("model", [Returns, Yields])
 @pytest.mark.parametrize("shape", [(), (4,)])
 def test_batches(model, shape):
     pool = ActorPoolStrategy(size=1)

@@ -161,7 +161,7 @@ def test_arguments_that_make_no_sense_are_refused():
         ({"dpi": 100, "by": "document"}, "images are those of pages"),
     ):
         with pytest.raises(ValueError, match=text):
-            aktis.data.read_pdfs("nowhere", **arguments)
+            aktis.data.read_pdfs("nowhere", **arguments)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_job_goes_on_behind_the_pages_that_are_done(tmp_path):

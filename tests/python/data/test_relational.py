@@ -316,8 +316,8 @@ class TestParts:
                 return {"rows": [len(batch["id"])] * len(batch["id"])}
 
         blocks = aktis.data.range(ROWS, override_num_blocks=1).repartition(target_num_rows_per_block=32, strict=True)
-        function, options = (Count, {"concurrency": 1}) if is_class else (Count(), {})
-        got = [row["rows"] for row in blocks.map_batches(function, batch_size=None, **options).take_all()]
+        function, concurrency = (Count, 1) if is_class else (Count(), None)
+        got = [row["rows"] for row in blocks.map_batches(function, batch_size=None, concurrency=concurrency).take_all()]
         assert got == [32] * (ROWS // 32 * 32) + [ROWS % 32] * (ROWS % 32)
 
     def test_sample_is_a_part_of_the_rows_in_their_order(self, ds):

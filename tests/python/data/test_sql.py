@@ -196,7 +196,7 @@ def test_answers_are_those_of_sqlite(query, sqlite):
     cursor = sqlite.execute(sqlite_query)
     names = [column[0] for column in cursor.description]
     expected = [list(row) for row in cursor.fetchall()]
-    ds = aktis.data.sql(query, **used)
+    ds = aktis.data.sql(query, **used)  # pyright: ignore[reportArgumentType]
     assert ds.schema().names == names
     found = [list(row.values()) for row in ds.take_all()]
     if not is_ordered(query):

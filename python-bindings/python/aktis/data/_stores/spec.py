@@ -23,7 +23,7 @@ class SpecFiles:
     has_folders = True
 
     def __init__(self, filesystem: Any) -> None:
-        self._filesystem = filesystem
+        self._filesystem: Any = filesystem
 
     def entry(self, path: str) -> Entry | None:
         """What lies there."""
