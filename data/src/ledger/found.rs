@@ -77,8 +77,36 @@ impl LegFound {
     }
 
     /// Reads that of a leg; `None`: it is not there, or not whole.
-    pub(super) fn read(leg: &Path) -> Option<Self> {
-        let bytes = fs::read(leg.join(FOUND)).ok()?;
-        frames::read(&bytes).0.pop()
+    pub(super) fn read(leg: &Path) -> io::Result<Option<Self>> {
+        match fs::read(leg.join(FOUND)) {
+            Ok(bytes) => Ok(frames::read(&bytes).0.pop()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_removed() {
+        let leg = tempfile::tempdir().expect("a temporary folder");
+        let read = || LegFound::read(leg.path());
+        assert_eq!(read().expect("looks"), None);
+        let found = LegFound {
+            letters: 3,
+            ..LegFound::default()
+        };
+        found.write(leg.path()).expect("writes");
+        assert_eq!(read().expect("reads"), Some(found));
+        let path = leg.path().join(FOUND);
+        fs::write(&path, b"torn").expect("writes");
+        assert_eq!(read().expect("reads"), None);
+        fs::remove_file(&path).expect("removes");
+        // Root may read what nobody else may: a folder in its place fails for everybody.
+        fs::create_dir(&path).expect("makes a folder");
+        assert!(read().is_err());
     }
 }

@@ -102,17 +102,21 @@ impl LegFolders {
     }
 
     /// What a leg has found that is finished; `None`: somebody has removed it.
-    pub(crate) fn found(&self, leg: usize) -> Option<LegFound> {
+    pub(crate) fn found(&self, leg: usize) -> io::Result<Option<LegFound>> {
         LegFound::read(&self.path(leg))
     }
 
     /// The files of rows that a leg has put aside that is finished.
-    pub(crate) fn letters(&self, leg: usize) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.path(leg).join(LETTERS_FOLDER));
-        let entries = entries.into_iter().flatten().flatten();
-        let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    pub(crate) fn letters(&self, leg: usize) -> io::Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(self.path(leg).join(LETTERS_FOLDER)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let files = entries.map(|entry| Ok(entry?.path()));
+        let mut files = files.collect::<io::Result<Vec<PathBuf>>>()?;
         files.sort();
-        files
+        Ok(files)
     }
 
     /// Brings the names to the disk by which the folder of a leg is found.

@@ -1,6 +1,8 @@
 //! Legs that an earlier run has finished, in which something is counted over all rows of the job: it counts in this run, too, whose limits
 //! may be other ones, and rows that were put aside are put aside.
 
+use std::error::Error;
+use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 
@@ -46,7 +48,10 @@ impl FinishedLeg {
             left_out,
             judged,
             letters,
-        } = folders.found(leg).ok_or(NotTold::Gone)?;
+        } = folders
+            .found(leg)
+            .map_err(|error| unreadable(folders.path(leg).display(), &error))?
+            .ok_or(NotTold::Gone)?;
         let mut failed_rows = FailedRows::new(&job.stages, None, String::new());
         failed_rows.take_found(left_out);
         let mut expectations = Expectations::new(job, None);
@@ -70,7 +75,9 @@ impl FinishedLeg {
         stats.stages.retain(|stage| !stage.operators.is_empty());
         stats.is_done = true;
         let mut put_aside = DeadLetters::default();
-        for (number, path) in folders.letters(leg).iter().enumerate() {
+        let files = folders.letters(leg);
+        let files = files.map_err(|error| unreadable(folders.path(leg).display(), &error))?;
+        for (number, path) in files.iter().enumerate() {
             read_letters(path, number, &mut put_aside, pool)?;
         }
         put_aside.flush(pool).map_err(NotTold::Failed)?;
@@ -85,6 +92,12 @@ impl FinishedLeg {
     }
 }
 
+/// What is there cannot be read, perhaps for now: it is not taken for gone.
+fn unreadable(path: impl Display, error: &dyn Error) -> NotTold {
+    let text = format!("read {path}, which an earlier run has written: {error}");
+    NotTold::Failed(TaskFailure::new(ErrorCode::Internal, text))
+}
+
 /// Puts the rows of a file of letters where those of this run lie.
 fn read_letters(
     path: &Path,
@@ -92,16 +105,12 @@ fn read_letters(
     put_aside: &mut DeadLetters,
     pool: &dyn StagePool,
 ) -> Result<(), NotTold> {
-    let unreadable = |error: String| {
-        let text = format!("read {}: {error}", path.display());
-        NotTold::Failed(TaskFailure::new(ErrorCode::Internal, text))
-    };
-    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let file = File::open(path).map_err(|error| unreadable(path.display(), &error))?;
     let rows = ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(ParquetRecordBatchReaderBuilder::build)
-        .map_err(|error: ParquetError| unreadable(error.to_string()))?;
+        .map_err(|error: ParquetError| unreadable(path.display(), &error))?;
     for batch in rows {
-        let batch = batch.map_err(|error| unreadable(error.to_string()))?;
+        let batch = batch.map_err(|error| unreadable(path.display(), &error))?;
         let operator = operator_of(&batch);
         let added = put_aside.add_batches((0, number), operator, vec![batch], pool);
         added.map_err(NotTold::Failed)?;
