@@ -97,6 +97,12 @@ impl Executor {
         let Some((index, worker)) = beyond else {
             return false;
         };
+        self.stop_busy(index, worker);
+        true
+    }
+
+    /// Ends a worker of the stage, and puts back the inputs that it has.
+    pub(super) fn stop_busy(&mut self, index: usize, worker: WorkerKey) {
         let stage = &mut self.stages[index];
         if let Some(WorkerState::Busy(held)) = stage.workers.remove(worker) {
             let unwanted = stage.put_back(held.into_all());
@@ -104,7 +110,6 @@ impl Executor {
             self.effects.push(Effect::TakeBack(worker));
         }
         self.effects.push(Effect::StopWorker(worker));
-        true
     }
 
     /// Whether the consumer has something to read. It may wait for a block that is lost, and for what makes that again.

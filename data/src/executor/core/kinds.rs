@@ -11,9 +11,9 @@
 use std::time::Duration;
 
 use super::Executor;
-use super::event::{Effect, WorkerKey};
+use super::event::WorkerKey;
 use super::stage::{Load, Stage, Work, as_f64};
-use super::workers::{HeldInputs, WorkerState};
+use super::workers::HeldInputs;
 
 /// How many times as long as others a worker must take for a row to be left out at the end: less may be chance.
 const MUCH_SLOWER: f64 = 2.0;
@@ -269,13 +269,7 @@ impl Executor {
         let Some(worker) = self.stages[index].slow_at_the_end(self.now) else {
             return false;
         };
-        let stage = &mut self.stages[index];
-        if let Some(WorkerState::Busy(held)) = stage.workers.remove(worker) {
-            let unwanted = stage.put_back(held.into_all());
-            self.free_unwanted(unwanted);
-        }
-        self.effects.push(Effect::TakeBack(worker));
-        self.effects.push(Effect::StopWorker(worker));
+        self.stop_busy(index, worker);
         true
     }
 }
