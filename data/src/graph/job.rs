@@ -240,11 +240,16 @@ impl StagePlan {
         self.compute = map.compute.clone();
         let mut call = MapCall::of(map);
         if matches!(map.function, MapFunction::Python(_)) && map.batching == Batching::default() {
-            call.batch_rows = call.batch_rows.or(block_rows.map(NonZeroU64::get));
+            let rows = block_rows.map(NonZeroU64::get);
+            call.batch_rows = call.batch_rows.or(rows);
+            let rows = rows.and_then(|rows| usize::try_from(rows).ok());
+            for other in &mut self.compute.others {
+                other.batch_rows = other.batch_rows.or(rows);
+            }
         }
         if !self.has_map {
             let batch_rows = call.batch_rows.and_then(|rows| usize::try_from(rows).ok());
-            self.batch_rows = map.compute.most_batch_rows(batch_rows);
+            self.batch_rows = self.compute.most_batch_rows(batch_rows);
         }
         self.window_rows = self.window_rows.max(map.window_rows);
         self.overlaps |= map.window_rows > 0 && matches!(map.function, MapFunction::Python(_));

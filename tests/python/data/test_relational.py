@@ -12,6 +12,7 @@ import numpy
 import pandas
 import pyarrow
 import pytest
+from aktis.data import ActorPoolStrategy
 from aktis.data.aggregate import (
     AbsMax,
     AsList,
@@ -319,6 +320,18 @@ class TestParts:
         function, concurrency = (Count, 1) if is_class else (Count(), None)
         got = [row["rows"] for row in blocks.map_batches(function, batch_size=None, concurrency=concurrency).take_all()]
         assert got == [32] * (ROWS // 32 * 32) + [ROWS % 32] * (ROWS % 32)
+
+    def test_workers_of_all_kinds_get_blocks_of_so_many_rows(self):
+        class Count:
+            def __call__(self, batch):
+                return {"rows": [len(batch["id"])] * len(batch["id"])}
+
+        blocks = aktis.data.range(20_000, override_num_blocks=20).repartition(target_num_rows_per_block=50)
+        kinds = [ActorPoolStrategy(size=1, num_cpus=1), ActorPoolStrategy(size=1, num_cpus=0.5)]
+        counted = blocks.map_batches(Count, batch_size=None, compute=kinds)
+        assert {row["rows"] for row in counted.take_all()} == {50}
+        sizes = [kind["batch_size"] for stage in counted.get_stats_summary()["stages"] for kind in stage["kinds"]]
+        assert sizes == [50, 50]
 
     def test_sample_is_a_part_of_the_rows_in_their_order(self, ds):
         drawn = [row["id"] for row in ds.random_sample(0.3, seed=5).take_all()]
