@@ -2,6 +2,7 @@
 
 import aktis.data
 import numpy as np
+import pandas
 import pytest
 from aktis.data import ActorPoolStrategy
 from aktis.data._own_memory import owned
@@ -38,6 +39,14 @@ class Yields(Buffer):
             yield self.batch({"id": batch["id"][first : first + 16]})
 
 
+class Frames(Buffer):
+    """A frame of pandas over the memory of the buffer."""
+
+    def __call__(self, batch):
+        made = self.batch(batch)
+        return pandas.DataFrame({"id": made["id"], "twice": pandas.Series(made["twice"], copy=False)}, copy=False)
+
+
 class Mapped(Buffer):
     def __call__(self, row):
         return self.row(row)
@@ -61,6 +70,11 @@ def test_batches(model, shape):
     made = aktis.data.range(ROWS).map_batches(
         model, batch_size=64, compute=pool, fn_constructor_kwargs={"shape": shape}
     )
+    check(made.take_all())
+
+
+def test_frames():
+    made = aktis.data.range(ROWS).map_batches(Frames, batch_size=64, compute=ActorPoolStrategy(size=1))
     check(made.take_all())
 
 

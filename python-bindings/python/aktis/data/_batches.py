@@ -47,17 +47,19 @@ def to_arrow(output: Any, function: str, given: Any = None, given_format: str | 
     """What a function returned, as a record batch; ``given`` is the record batch that it got, in ``given_format``."""
     import pyarrow
 
+    from . import _own_memory
+
     if isinstance(output, (pyarrow.RecordBatch, pyarrow.Table)):
         _wrong_outputs.check_names(output.schema.names, function)
         return _one_batch(output) if isinstance(output, pyarrow.Table) else output
     if isinstance(output, Mapping):
-        from . import _own_memory
-
         return columns_to_arrow(_own_memory.owned(output), function, given, given_format=given_format)
     if type(output).__module__.partition(".")[0] == "pandas" and hasattr(output, "columns"):
         _wrong_outputs.check_names(list(map(str, output.columns)), function)
         columns = {name if isinstance(name, str) else str(name): output[name] for name in output.columns}
-        return columns_to_arrow(columns, function, given, rows=len(output), given_format=given_format)
+        return columns_to_arrow(
+            _own_memory.owned(columns), function, given, rows=len(output), given_format=given_format
+        )
     if is_frame(output):
         return to_arrow(table_of(output), function)
     raise _wrong_outputs.no_batch(output, function)

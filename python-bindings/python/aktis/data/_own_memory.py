@@ -33,6 +33,9 @@ def owned(columns: Mapping[Any, Any]) -> Mapping[Any, Any]:
         if isinstance(values, numpy.ndarray):
             if values.flags.writeable and (references > 0 or _is_part(values)):
                 copies[name] = values.copy()
+        elif _is_series(values):
+            # How many hold its memory cannot be seen through pandas; converting it takes longer than the copy.
+            copies[name] = values.copy()
         elif _is_tensor(values) and (references > 0 or _is_part_of_storage(values)):
             copies[name] = values.clone()
     return {**columns, **copies} if copies else columns
@@ -86,6 +89,12 @@ def _is_part(values: numpy.ndarray) -> bool:
     if isinstance(base, numpy.ndarray):
         return _is_part(base)
     return not _is_tensor(base) or _is_part_of_storage(base)
+
+
+def _is_series(values: Any) -> bool:
+    return type(values).__module__.partition(".")[0] == "pandas" and isinstance(
+        getattr(values, "values", None), numpy.ndarray
+    )
 
 
 def _is_tensor(values: Any) -> bool:
