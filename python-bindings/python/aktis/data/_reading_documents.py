@@ -72,7 +72,7 @@ def read_pdfs(
 
     Example:
         >>> read_pdfs("papers/").take(1)  # doctest: +SKIP
-        [{'text': 'On rays of light\\n...', 'page_number': 1, 'path': '/work/papers/rays.pdf'}]
+        [{'text': 'On rays of light\\n...', 'page_number': 1, 'path': '/home/me/papers/rays.pdf'}]
     """
     for name, value, known in (
         ("by", by, ("page", "document")),
