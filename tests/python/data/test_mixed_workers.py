@@ -232,6 +232,23 @@ def test_job_goes_on_with_another_batch_size_of_the_smaller_kind(tmp_path):
     assert len(calls) < len(done) + 2000, "what was done is not done again"
 
 
+def test_kept_results_are_those_of_functions_of_all_kinds(tmp_path):
+    def called(*devices):
+        pools = [
+            ActorPoolStrategy(size=1, num_cpus=0.5 + place / 4, fn_constructor_kwargs={"device": device})
+            for place, device in enumerate(devices)
+        ]
+        options = {"batch_size": 8, "compute": pools, "udf_modifying_row_count": False, "cache": tmp_path}
+        ds = aktis.data.range(40).map_batches(Tells, **options)
+        assert len(ds.take_all()) == 40
+        (stage,) = (stage for stage in ds.get_stats_summary()["stages"] if stage["kinds"])
+        return sum(one["cache_misses"] for one in stage["operators"])
+
+    assert called("cuda", "cpu") == 40
+    assert called("cuda", "cpu") == called("cpu", "cuda") == 0, "their order says nothing"
+    assert called("cuda", "tpu") == 40, "some of what is kept was made by another function"
+
+
 def test_functions_over_rows_run_in_workers_of_several_kinds():
     pools = [ActorPoolStrategy(size=1, num_gpus=1), ActorPoolStrategy(size=1, num_cpus=1)]
     ds = aktis.data.range(100).map(lambda row: {"id": row["id"] + 1}, compute=pools)

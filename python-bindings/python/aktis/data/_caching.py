@@ -39,8 +39,11 @@ def folder_of(call: str, cache: Any) -> str | None:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def of_function(call: str, cache: Any, definition: Described, *, is_one_for_one: bool) -> tuple[str, str] | None:
-    """Where results of a function are kept, and its sign; None: they are not kept."""
+def of_function(call: str, cache: Any, *definitions: Described, is_one_for_one: bool) -> tuple[str, str] | None:
+    """Where results of a function are kept, and its sign; None: they are not kept.
+
+    ``definitions``: as workers of each kind make it. Any of them may have made a result that is kept, so all of them count.
+    """
     folder = folder_of(call, cache)
     if folder is None:
         return None
@@ -53,17 +56,28 @@ def of_function(call: str, cache: Any, definition: Described, *, is_one_for_one:
         raise ValueError(
             f"{call.removesuffix('()')}(cache=...) keeps the result of each row, so the function must give one row for one row: {way_out}"
         )
-    parts = {name: part for name, part in definition.parts.items() if name not in _NO_MATTER}
+    parts = (
+        {name: part for name, part in definition.parts.items() if name not in _NO_MATTER} for definition in definitions
+    )
     # A result of another function would be taken without a word.
-    return folder, fingerprint(parts, is_exact=True)
+    return folder, _sign_of_all([fingerprint(of_kind, is_exact=True) for of_kind in parts])
 
 
-def of_model(call: str, cache: Any, spec: str, files: Sequence[str | os.PathLike[str]]) -> tuple[str, str] | None:
-    """The same of a native model, by what describes it and by its files: folders stand for all that is in them."""
+def of_model(
+    call: str, cache: Any, specs: Sequence[str], files: Sequence[str | os.PathLike[str]]
+) -> tuple[str, str] | None:
+    """The same of a native model, by what describes it to workers of each kind, and by its files: folders stand for all in them."""
     folder = folder_of(call, cache)
     if folder is None:
         return None
-    return folder, fingerprint([_without_speed(json.loads(spec)), *(_file_or_folder(path) for path in files)])
+    looked_at = [_file_or_folder(path) for path in files]
+    return folder, _sign_of_all([fingerprint([_without_speed(json.loads(spec)), *looked_at]) for spec in specs])
+
+
+def _sign_of_all(signs: Sequence[str]) -> str:
+    """The sign of what workers of several kinds make, in whatever order these are given; kinds that make the same are one."""
+    different = sorted(set(signs))
+    return different[0] if len(different) == 1 else fingerprint(different)
 
 
 def _without_speed(described: Any) -> Any:

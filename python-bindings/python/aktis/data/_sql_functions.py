@@ -276,7 +276,7 @@ class ModelCalls:
         spec = _functions.model_spec(model, compute, options["num_cpus"])
         kept = None
         if options["cache"] is not None:
-            kept = _caching.of_model(_CALL, options["cache"], spec, plan.model_files(spec))
+            kept = _caching.of_model(_CALL, options["cache"], [spec], plan.model_files(spec))
         return "model", (spec, compute, declared._failures, kept), {}, columns
 
     def _check(self, schema: Any, arguments: Sequence[str]) -> None:

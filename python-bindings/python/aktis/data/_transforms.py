@@ -223,7 +223,7 @@ class Transforms(Computed, Choosing):
             ]
             kept = None
             if cache is not None:
-                kept = _caching.of_model("map_batches()", cache, spec, self._plan.model_files(spec))
+                kept = _caching.of_model("map_batches()", cache, (spec, *specs), self._plan.model_files(spec))
             return self._then(self._plan.model(spec, compute_spec, failures, kept))
         batchings = [
             _batching.of_step(
@@ -254,7 +254,9 @@ class Transforms(Computed, Choosing):
         ]
         windows = (each.window_rows(own.rows) for each, own in zip(definitions, batchings, strict=True))
         keeps_rows = bool(passthrough_columns) or not udf_modifying_row_count or batching.is_sorted
-        kept = _caching.of_function("map_batches()", cache, definition.data, is_one_for_one=keeps_rows)
+        kept = _caching.of_function(
+            "map_batches()", cache, *(one.data for one in definitions), is_one_for_one=keeps_rows
+        )
         return self._then(
             self._plan.map(
                 definition=definition.data,
@@ -418,7 +420,9 @@ class Transforms(Computed, Choosing):
                 is_mask=is_mask,
                 produces=schema,
                 failures=failures,
-                cache=_caching.of_function(f"{_CALLED[prefix]}()", cache, definition.data, is_one_for_one=keeps_rows),
+                cache=_caching.of_function(
+                    f"{_CALLED[prefix]}()", cache, *(one.data for one in definitions), is_one_for_one=keeps_rows
+                ),
             )
         )
 
