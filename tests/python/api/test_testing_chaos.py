@@ -1,5 +1,6 @@
 """``aktis.testing.chaos()``: faults that are real, and the same for a seed."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -95,6 +96,16 @@ def test_rows_that_differ_are_shown(tmp_path):
     # Five, or six where the call before it was of the same input.
     assert re.search(r"too many: 1 of 2 rows\n    \{'calls': [56]\}", told)
     assert "always" not in told
+    assert "called again: results must hang on the rows alone" in told
+
+
+def test_rows_that_differ_without_faults_too_are_not_their_fault():
+    numbers = itertools.count()
+    with pytest.raises(AssertionError) as caught:
+        aktis.testing.chaos_check(lambda: [{"n": next(numbers)}], seeds=[1], kill_workers=0)
+    told = str(caught.value)
+    assert "others in every run, also without faults" in told and "Let what is random hang on the row" in told
+    assert "missing: 1 of 1 rows" in told and "seed=1" not in told
 
 
 def test_what_a_pipeline_raises_names_the_seed():

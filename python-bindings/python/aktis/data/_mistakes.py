@@ -6,7 +6,7 @@ All of it is found out when there is an error; calls that go well pay nothing.
 >>> batch = pyarrow.RecordBatch.from_pydict({"name": ["a", "b"]})
 >>> explained(KeyError("nam"), batch, "batches")
 ["there is no column 'nam': the columns are 'name'. Did you mean 'name'?", \
-"raised for a batch of 2 rows, the first of which is {'name': 'a'}"]
+"raised for a batch of 2 rows, the first of which is {'name': 'a'}; on_error='dead_letter' puts rows aside that it fails for"]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from aktis._messages import hints
 
 _SHORT = reprlib.Repr()
 _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 8, 60, 60
+_WAY_OUT = "on_error='dead_letter' puts rows aside that it fails for"
 _READ_ONLY = {
     "batches": (
         "batches are read-only, because they lie in memory that others read too: give map_batches(zero_copy_batch=False), or "
@@ -39,8 +40,8 @@ def explain(error: BaseException, batch: Any, kind: str) -> None:
 
 
 def explain_row(error: BaseException, rows: list[Any], position: int) -> None:
-    """Says of an error which of the rows it was raised for."""
-    text = f"raised for row {position} of a batch of {len(rows)}: {_SHORT.repr(rows[position])}"
+    """Says of an error which of the rows it was raised for, and what lets the others go on."""
+    text = f"raised for row {position} of a batch of {len(rows)}: {_SHORT.repr(rows[position])}; {_WAY_OUT}"
     hints.about(error, text)
 
 
@@ -81,4 +82,4 @@ def _batch(batch: Any) -> str:
     rows = _batches.rows_of(batch.slice(0, 1))
     first = f", the first of which is {_SHORT.repr(rows[0])}" if rows else ""
     count = f"{batch.num_rows} row" if batch.num_rows == 1 else f"{batch.num_rows} rows"
-    return f"raised for a batch of {count}{first}"
+    return f"raised for a batch of {count}{first}; {_WAY_OUT}"
