@@ -272,6 +272,15 @@ class iter_of:
         return iter(range(self.count))
 
 
+def test_iterable_datasets_of_torch_are_iterated_though_they_tell_their_length():
+    def item(self, index):
+        raise NotImplementedError
+
+    base = type("IterableDataset", (), {"__module__": "torch.utils.data.dataset", "__getitem__": item})
+    given = type("Own", (base,), {"__module__": "own", "__len__": lambda _: 3, "__iter__": lambda _: iter([7, 8])})()
+    assert aktis.data.from_torch(given).take_all() == [{"item": 7}, {"item": 8}]
+
+
 def test_datasets_of_hugging_face_give_rows():
     datasets = pytest.importorskip("datasets")
     rows = [{"id": n, "words": ["a"] * (n % 3)} for n in range(3000)]

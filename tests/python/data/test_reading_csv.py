@@ -11,6 +11,7 @@ import pytest
 from aktis.data._formats.csv import CSV
 from aktis.data.datasource import Partitioning, PartitionStyle
 from pyarrow import csv
+from pyarrow import json as arrow_json
 
 
 @pytest.fixture
@@ -302,3 +303,15 @@ def test_columns_that_folders_tell_have_the_types_that_are_asked_for(tmp_path):
         aktis.data.read_csv(tmp_path, partitioning=Partitioning(field_types={"year": "number"}))
     with pytest.raises(ValueError, match="base_dir= says where they begin"):
         aktis.data.read_csv(tmp_path, partitioning=Partitioning(PartitionStyle.DIRECTORY, field_names=["year"]))
+
+
+def test_block_without_bytes_is_refused_and_reads_nothing_away(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id\n1\n")
+    for size in (0, -1):
+        with pytest.raises(
+            ValueError, match=rf"read_csv\(\): block_size of read_options must be at least 1, not {size}"
+        ):
+            aktis.data.read_csv(str(path), read_options=csv.ReadOptions(block_size=size))
+        with pytest.raises(ValueError, match=r"read_json\(\): block_size of read_options must be at least 1"):
+            aktis.data.read_json(str(path), read_options=arrow_json.ReadOptions(block_size=size))

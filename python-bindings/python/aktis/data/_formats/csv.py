@@ -49,6 +49,7 @@ class CSV(Format):
         convert_options: csv.ConvertOptions | None,
     ) -> None:
         self._read_options = read_options or csv.ReadOptions()
+        lines.block_bytes_of("read_csv", self._read_options)
         self._parse_options = parse_options or csv.ParseOptions()
         self._convert_options = convert_options or csv.ConvertOptions()
         self._is_utf8 = self._read_options.encoding.lower() in ("utf8", "utf-8")

@@ -18,7 +18,9 @@ class Items(Datasource):
 
     def __init__(self, dataset: Any) -> None:
         self._dataset = dataset
-        self._has_numbers = hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+        self._has_numbers = (
+            hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not _is_iterated(type(dataset))
+        )
         if not self._has_numbers and not hasattr(dataset, "__iter__"):
             raise TypeError(f"from_torch() takes a torch.utils.data.Dataset, not {type(dataset).__name__}")
 
@@ -35,6 +37,12 @@ class Items(Datasource):
             for begin, end in itertools.pairwise(bounds)
             if end > begin
         ]
+
+
+def _is_iterated(kind: type) -> bool:
+    """Whether it is torch's ``IterableDataset``, which has a ``__getitem__`` that only raises, and may tell its length."""
+    names = {(base.__module__.partition(".")[0], base.__name__) for base in kind.__mro__}
+    return ("torch", "IterableDataset") in names
 
 
 class _Numbered:

@@ -30,7 +30,7 @@ class JSON(Format):
         *,
         is_lines: bool,
     ) -> None:
-        self._block_bytes = (read_options or arrow_json.ReadOptions()).block_size
+        self._block_bytes = lines.block_bytes_of("read_json", read_options or arrow_json.ReadOptions())
         self._parse_options = parse_options or arrow_json.ParseOptions()
         self._is_lines = is_lines
 

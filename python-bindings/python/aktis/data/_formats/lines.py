@@ -53,6 +53,15 @@ def compression_said(function: str, args: Mapping[str, Any] | None) -> Any:
     return said
 
 
+def block_bytes_of(function: str, read_options: Any) -> int:
+    """Bytes of a block, which pyarrow's options do not look at before they are used."""
+    if read_options.block_size < 1:
+        raise ValueError(
+            f"{function}(): block_size of read_options must be at least 1, not {read_options.block_size}: no row would be read"
+        )
+    return int(read_options.block_size)
+
+
 def begin_at(file: Any, at: int, size_bytes: int) -> int:
     """The first byte from `at` on with which a line begins, or the end of the file."""
     if at == 0 or at >= size_bytes:
