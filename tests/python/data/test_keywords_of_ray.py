@@ -35,6 +35,11 @@ data.DataIterator.iter_batches: prefetch_batches batch_size batch_format drop_la
     local_shuffle_seed
 data.DataIterator.iter_torch_batches: prefetch_batches batch_size dtypes device collate_fn drop_last
     local_shuffle_buffer_size local_shuffle_seed pin_memory
+data.DataIterator.iter_jax_batches: prefetch_batches batch_size dtypes collate_fn drop_last local_shuffle_buffer_size
+    local_shuffle_seed synchronize_batches paddings
+data.DataIterator.iter_tf_batches: prefetch_batches batch_size dtypes drop_last local_shuffle_buffer_size local_shuffle_seed
+data.DataIterator.to_tf: feature_columns label_columns additional_columns prefetch_batches batch_size drop_last
+    local_shuffle_buffer_size local_shuffle_seed feature_type_spec label_type_spec additional_type_spec
 data.DataIterator.to_torch: label_column feature_columns label_column_dtype feature_column_dtypes batch_size prefetch_batches drop_last
     local_shuffle_buffer_size local_shuffle_seed unsqueeze_label_tensor unsqueeze_feature_tensors
 data.Dataset.add_column: col fn batch_format compute concurrency *function
@@ -50,6 +55,9 @@ data.Dataset.iter_batches: prefetch_batches batch_size batch_format drop_last lo
     local_shuffle_seed _collate_fn
 data.Dataset.iter_torch_batches: prefetch_batches batch_size dtypes device collate_fn drop_last
     local_shuffle_buffer_size local_shuffle_seed pin_memory
+data.Dataset.iter_jax_batches: prefetch_batches batch_size dtypes collate_fn drop_last local_shuffle_buffer_size
+    local_shuffle_seed synchronize_batches paddings
+data.Dataset.iter_tf_batches: prefetch_batches batch_size dtypes drop_last local_shuffle_buffer_size local_shuffle_seed
 data.Dataset.join: ds join_type num_partitions on right_on left_suffix right_suffix partition_size_hint
     aggregator_ray_remote_args validate_schemas
 data.Dataset.limit: limit
@@ -84,6 +92,8 @@ data.Dataset.take_batch: batch_size batch_format
 data.Dataset.to_dask: meta verify_meta
 data.Dataset.to_numpy_refs: column
 data.Dataset.to_pandas: limit
+data.Dataset.to_tf: feature_columns label_columns additional_columns prefetch_batches batch_size drop_last
+    local_shuffle_buffer_size local_shuffle_seed feature_type_spec label_type_spec additional_type_spec
 data.Dataset.to_torch: label_column feature_columns label_column_dtype feature_column_dtypes batch_size prefetch_batches drop_last
     local_shuffle_buffer_size local_shuffle_seed unsqueeze_label_tensor unsqueeze_feature_tensors
 data.Dataset.train_test_split: test_size shuffle seed stratify
@@ -147,6 +157,9 @@ data.aggregate.Sum: on ignore_nulls alias_name
 data.aggregate.Unique: on ignore_nulls alias_name encode_lists
 data.aggregate.ValueCounter: on alias_name
 data.aggregate.ZeroPercentage: on ignore_nulls alias_name
+data.datasource.FileBasedDatasource: paths filesystem schema open_stream_args meta_provider partition_filter partitioning
+    ignore_missing_paths shuffle include_paths file_extensions
+data.datasource.RowBasedFileDatasink: path filesystem try_create_dir open_stream_args filename_provider dataset_uuid file_format mode
 data.datasource.FilenameProvider: dataset_uuid file_format
 data.datasource.Partitioning: style base_dir field_names field_types filesystem
 data.datasource.WriteResult: num_rows size_bytes write_returns
@@ -155,6 +168,7 @@ data.expressions.lit: value
 data.expressions.pyarrow_udf: return_dtype
 data.expressions.random: seed reseed_after_execution
 data.expressions.udf: return_dtype
+data.expressions.unnest: expr
 data.from_arrow: tables override_num_blocks
 data.from_arrow_refs: tables
 data.from_blocks: blocks
@@ -166,6 +180,7 @@ data.from_numpy: ndarrays
 data.from_numpy_refs: ndarrays
 data.from_pandas: dfs override_num_blocks
 data.from_pandas_refs: dfs
+data.from_tf: dataset
 data.from_torch: dataset local_read
 data.llm.HttpRequestProcessorConfig: batch_size accelerator_type concurrency url headers qps max_retries
     base_retry_wait_time_in_s session_factory http_request_stage
@@ -328,7 +343,8 @@ OPEN = [path for path in SIGNATURES if inspect.Parameter.VAR_KEYWORD in kinds_of
 
 def arguments_of(path):
     parameters = inspect.signature(found(path)).parameters.values()
-    needed = [one.name for one in parameters if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+    more = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    needed = [one.name for one in parameters if one.default is one.empty and one.kind not in more]
     if path == "data.Dataset.filter":
         needed = ["fn"]
     given = {"ds": aktis.data.range(2)} | GIVEN

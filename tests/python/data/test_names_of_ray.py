@@ -5,6 +5,8 @@ The names are those of Ray 2.60.0.
 
 import aktis.data
 import aktis.data.aggregate
+import aktis.data.datasource
+import aktis.data.expressions
 import aktis.data.llm
 import pytest
 from aktis.data.grouped_data import GroupedData
@@ -40,6 +42,22 @@ read_binary_files read_clickhouse read_csv read_databricks_tables read_datasourc
 read_hudi read_iceberg read_images read_json read_kafka read_lance read_lerobot read_mcap read_mongo read_numpy read_orc
 read_parquet read_snowflake read_sql read_text read_tfrecords read_unity_catalog read_videos read_webdataset read_zarr
 """
+DATASOURCE = """
+BaseFileMetadataProvider BlockBasedFileDatasink Connection Datasink Datasource DefaultFileMetadataProvider
+DeltaSharingDatasource DummyOutputDatasink FileBasedDatasource FileMetadataProvider FileShuffleConfig FilenameProvider
+LeRobotDatasource MCAPDatasource PartitionStyle Partitioning PathPartitionFilter PathPartitionParser RandomIntRowDatasource
+ReadTask Reader RowBasedFileDatasink SaveMode TimeRange TurbopufferDatasink WriteResult WriteReturnType
+"""
+EXPRESSIONS = """
+AliasExpr BinaryExpr ColumnExpr DownloadExpr Expr LiteralExpr MonotonicallyIncreasingIdExpr Operation PyArrowComputeUDFExpr
+RandomExpr StarExpr UDFExpr UUIDExpr UnaryExpr UnnestExpr col download lit monotonically_increasing_id pyarrow_udf random star
+udf unnest uuid
+"""
+EXPR = """
+abs acos alias arr asin atan cast ceil cos dt exp expand_projection floor get_type is_idempotent is_in is_not_null is_null
+list ln log10 log2 map name negate not_in nullable power round sign sin str struct structurally_equals tan to_field to_pyarrow
+trunc
+"""
 LLM = """
 ChatTemplateStageConfig DetokenizeStageConfig HttpRequestProcessorConfig HttpRequestStageConfig PrepareMultimodalStageConfig
 Processor ProcessorConfig SGLangEngineProcessorConfig ServeDeploymentProcessorConfig TokenizerStageConfig build_llm_processor
@@ -53,6 +71,9 @@ CASES = [
         ("DataIterator", ITERATOR),
         ("aktis.data.aggregate", AGGREGATE),
         ("aktis.data", DATA),
+        ("aktis.data.datasource", DATASOURCE),
+        ("aktis.data.expressions", EXPRESSIONS),
+        ("Expr", EXPR),
         ("aktis.data.llm", LLM),
     )
     for name in names.split()
@@ -68,6 +89,9 @@ def test_name_is_there_or_refused_with_what_to_use(owner, name):
         "DataIterator": ds.iterator(),
         "aktis.data.aggregate": aktis.data.aggregate,
         "aktis.data": aktis.data,
+        "aktis.data.datasource": aktis.data.datasource,
+        "aktis.data.expressions": aktis.data.expressions,
+        "Expr": aktis.data.expressions.col("id"),
         "aktis.data.llm": aktis.data.llm,
     }
     try:

@@ -34,8 +34,8 @@ test.write_mongo("out")
 train.write_json("out")
 
 def use(given: ray.data.Dataset, other):
-    given.to_tf()
-    other.to_tf()
+    given.to_spark()
+    other.to_spark()
     return given.groupby("a").agregate()
 
 for part in rd.range(3).split(3):
@@ -57,7 +57,7 @@ MISSING = [
     (19, "did you mean 'columns'"),
     (20, "map_batches(accelerator_type=...)"),
     (22, "Dataset.write_mongo()"),
-    (26, "Dataset.to_tf()"),
+    (26, "Dataset.to_spark() of Ray is not in Aktis yet: Spark has workers of its own"),
     (28, "Did you mean 'aggregate'"),
     (31, "use count()"),
     (32, "torch.distributed"),
@@ -89,12 +89,12 @@ from ray.data.llm import HttpRequestProcessorConfig, ServeDeploymentProcessorCon
 import ray
 config = HttpRequestProcessorConfig(url="http://a", batchsize=3)
 processor = build_processor(config, preproces=None)
-processor(ray.data.range(3)).to_tf()
+processor(ray.data.range(3)).to_spark()
 processor.list_stage_name()
 """
     missing = told(source, "missing")
     assert [line for line, _ in missing] == [2, 4, 5, 6, 7], missing
-    words = ["over HTTP", "'batch_size'", "'preprocess'", "Dataset.to_tf()", "a Processor has no attribute"]
+    words = ["over HTTP", "'batch_size'", "'preprocess'", "Dataset.to_spark()", "a Processor has no attribute"]
     assert all(word in text for (_, text), word in zip(missing, words, strict=True)), missing
     assert "five times" in told(source, "different")[0][1]
 
@@ -108,8 +108,8 @@ def test_what_is_there_is_the_same():
     "source",
     [
         "import numpy as ray\nray.util.placement_group(1)",
-        "def f(ds):\n    ds.to_tf()",
-        "import ray\nds = ray.data.range(3)\nds = [ds]\nds.to_tf()",
+        "def f(ds):\n    ds.to_spark()",
+        "import ray\nds = ray.data.range(3)\nds = [ds]\nds.to_spark()",
         "import ray\nray.data.range(3).map_batches(len, **{'accelerator_type': 1})",
         "import ray\ndef f(n):\n    ray.data.range(3).map_batches(len, num_gpus=n)",
     ],
@@ -129,7 +129,7 @@ def folder(tmp_path):
     cells = [
         {"cell_type": "markdown", "source": ["# ray.serve"]},
         {"cell_type": "code", "source": ["%pip install ray\n", "import ray\n", "ds = ray.data.range(3)"]},
-        {"cell_type": "code", "source": ["ds.to_tf()"]},
+        {"cell_type": "code", "source": ["ds.to_spark()"]},
     ]
     (tmp_path / "book.ipynb").write_text(json.dumps({"cells": cells}))
     return tmp_path
@@ -138,7 +138,7 @@ def folder(tmp_path):
 def test_folders_and_notebooks_are_checked(folder, capsys):
     assert main([str(folder)]) == 1
     out = capsys.readouterr().out.splitlines()
-    assert f"{folder}/book.ipynb:4:1: missing: Dataset.to_tf() of Ray is not in Aktis yet" in out[0]
+    assert f"{folder}/book.ipynb:4:1: missing: Dataset.to_spark() of Ray is not in Aktis yet" in out[0]
     assert out[-1] == f"{folder}/good.py: 2 uses of Ray: 2 the same, 0 different, 0 missing"
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+_OWN_FILES = (
+    "files become visible together, when the job is whole; a class with write(), open_output_stream() or on_write_...() of its \
+own is refused: they would not be called"
+)
 #: By the name as it is here; methods by their class.
 DIFFERENT = {
     "aktis.cancel": "a task that sleeps, or waits in native code, is interrupted at once, not at its end",
@@ -13,6 +17,10 @@ max_retries says otherwise; qps is shared by all workers",
 on one node",
     "aktis.data.read_csv": "large files are read in parts, by several workers; a type that changes is widened or an error",
     "aktis.data.read_json": "large files of lines are read in parts, by several workers; a type that changes is widened or an error",
+    "aktis.data.BlockBasedFileDatasink": _OWN_FILES,
+    "aktis.data.RowBasedFileDatasink": _OWN_FILES,
+    "aktis.data.datasource.BlockBasedFileDatasink": _OWN_FILES,
+    "aktis.data.datasource.RowBasedFileDatasink": _OWN_FILES,
     "Dataset.drop_columns": "without any column left the rows stay: count() is right, and writing them is refused",
     "Dataset.write_json": "dates are ISO 8601, floats have all their digits, NaN is null",
 }

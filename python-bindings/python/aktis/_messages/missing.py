@@ -37,6 +37,10 @@ _SERVICE_WRITE = (
 )
 _CATALOG = "there are no catalogs of Ray's: read_iceberg() takes one of PyIceberg, other tables are read by their paths"
 
+_SPARK = "Spark has workers of its own, which Ray hosts in actors by another package (RayDP)"
+_MODIN = "Modin computes by Ray, Dask or unidist, and not by Aktis"
+_MARS = "Mars is no longer developed"
+
 _TOP = {
     "LoggingConfig": "workers log as the function sets up the module logging; init(logging_level=...) is for the driver",
     "air": _OF_RAY,
@@ -57,8 +61,6 @@ _TOP = {
     "workflow": "keep the results of steps in files, and skip the steps whose files are there",
 }
 _DATA = {
-    "block": "a block is an Arrow table: use it as it is",
-    "BlockBasedFileDatasink": "derive from Datasink, and write files in write(self, blocks, ctx)",
     "Catalog": _CATALOG,
     "CatalogAccessMode": _CATALOG,
     "ClickHouseTableSettings": _SERVICE_WRITE,
@@ -66,10 +68,9 @@ _DATA = {
     "DatasetContext": "it is called DataContext",
     "DatasetIterator": "it is called DataIterator",
     "DatasetPipeline": "a Dataset is streamed",
-    "from_mars": _TABLES,
-    "from_modin": _TABLES,
-    "from_spark": "write Parquet there, and read_parquet() it here",
-    "from_tf": "give from_items() the elements",
+    "from_mars": f"{_MARS}. from_pandas() takes a data frame of pandas",
+    "from_modin": f"{_MODIN}. from_pandas(df.modin.to_pandas()), or write Parquet there and read_parquet() it here",
+    "from_spark": f"{_SPARK}. Write Parquet there, and read_parquet() it here; or from_arrow(df.toArrow()) where the rows fit into memory",
     "KafkaAuthConfig": _SERVICE,
     "list_stats_summaries": "see get_stats_summary() of each dataset",
     "NodeIdStr": "the node of an actor or a task is told by aktis.get_runtime_context().get_node_id()",
@@ -93,12 +94,40 @@ _DATA = {
     "read_zarr": "read slices of the array in a function: range(n).map_batches(f), where f(batch) opens it and returns them",
     "ReaderFormat": _CATALOG,
     "ResolvedSource": _CATALOG,
-    "RowBasedFileDatasink": "derive from Datasink, and write files in write(self, blocks, ctx)",
     "set_progress_bars": "set DataContext.get_current().enable_progress_bars",
     "SinkMode": _SERVICE_WRITE,
 }
-_EXPRESSIONS = {
-    "unnest": "name the fields: col('a').struct['b'] in with_columns(), or use flat_map() for lists",
+_KINDS = "expressions are of one class, Expr: repr() shows what it is made of, structurally_equals() compares two"
+_EXPRESSIONS = dict.fromkeys(
+    (
+        "AliasExpr", "BinaryExpr", "ColumnExpr", "DownloadExpr", "LiteralExpr", "MonotonicallyIncreasingIdExpr", "Operation",
+        "PyArrowComputeUDFExpr", "RandomExpr", "StarExpr", "UDFExpr", "UUIDExpr", "UnaryExpr", "UnnestExpr",
+    ),
+    _KINDS,
+)  # fmt: skip
+_TYPES = "the engine finds types when the plan is built: see schema() of the dataset with the column"
+_EXPR = {
+    "expand_projection": "give star() to select_columns(), and unnest() to with_columns()",
+    "get_type": _TYPES,
+    "is_idempotent": "expressions give the same again, those by chance included: random() and uuid() have a seed",
+    "nullable": _TYPES,
+    "to_field": _TYPES,
+    "to_pyarrow": "it is computed by the engine; where pyarrow is to compute it, write it with pyarrow.compute.field()",
+}
+_CUSTOM = "derive from FileBasedDatasource, or from Datasource with tasks of your own"
+_DATASOURCE = {
+    "BaseFileMetadataProvider": _CUSTOM,
+    "Connection": "connections are those of Python's DB API 2: leave it out",
+    "DefaultFileMetadataProvider": _CUSTOM,
+    "DeltaSharingDatasource": "give from_pandas() what delta_sharing.load_as_pandas() gives",
+    "DummyOutputDatasink": "take what the rows cost from explain(analyze=True), which throws them away",
+    "FileMetadataProvider": _CUSTOM,
+    "LeRobotDatasource": "read_parquet() the episodes, and read_videos() their films",
+    "MCAPDatasource": "use read_mcap()",
+    "RandomIntRowDatasource": "use range(n) and map_batches()",
+    "Reader": "a Datasource says its tasks itself, in get_read_tasks()",
+    "TimeRange": "give read_mcap(time_range=...) two times in nanoseconds",
+    "TurbopufferDatasink": _SERVICE_WRITE,
 }
 _UTIL = {
     "accelerators": "give nodes a resource of that name, and ask for it with resources={...}",
@@ -132,19 +161,16 @@ _DATASET = {
     "get_internal_block_refs": _BLOCKS,
     "has_serializable_lineage": "a dataset can be pickled",
     "iter_internal_ref_bundles": _BLOCKS,
-    "iter_jax_batches": "use iter_batches() and jax.numpy.asarray() of each column",
-    "iter_tf_batches": "use iter_batches() and tf.convert_to_tensor() of each column",
     "lazy": "datasets are lazy: leave it out",
     "map_batches_internal": "use map_batches()",
     "name": "datasets have no names: keep them in a dict",
     "num_rows": "use count()",
     "set_name": "datasets have no names: keep them in a dict",
     "serialize_lineage": "pickle the dataset",
-    "to_mars": "write_parquet(), and read it there",
-    "to_modin": "write_parquet(), and read it there",
+    "to_mars": f"{_MARS}. to_pandas() gives a data frame of pandas",
+    "to_modin": f"{_MODIN}. modin.pandas.DataFrame(ds.to_pandas()), or write_parquet() and read it there",
     "to_random_access_dataset": "keep to_pandas() with an index in an actor",
-    "to_spark": "write_parquet(), and read it there",
-    "to_tf": "use iter_batches() and tf.convert_to_tensor() of each column",
+    "to_spark": f"{_SPARK}. write_parquet(), and spark.read.parquet() there; or spark.createDataFrame(ds.to_arrow()) where the rows fit into memory",
     "write_bigquery": _SERVICE_WRITE,
     "write_clickhouse": _SERVICE_WRITE,
     "write_databricks_tables": _SERVICE_WRITE,
@@ -155,12 +181,9 @@ _DATASET = {
     "write_snowflake": _SERVICE_WRITE,
     "write_turbopuffer": _SERVICE_WRITE,
 }
-_ITERATOR = {
-    "iter_jax_batches": _DATASET["iter_jax_batches"],
-    "iter_tf_batches": _DATASET["iter_tf_batches"],
-    "to_tf": _DATASET["to_tf"],
+_AGGREGATE = {
+    "VectorizedAggregateFnV2": "accumulators are merged two by two here: derive from AggregateFnV2, and give combine() in the place of combine_column()"
 }
-_AGGREGATE = {"VectorizedAggregateFnV2": "begin with AggregateFnV2, whose combine() gets two accumulators"}
 _LLM = {
     "PrepareMultimodalStageConfig": "load pictures and others in preprocess=, and return them as 'multimodal_data' with a 'prompt'",
     "SGLangEngineProcessorConfig": _ENGINE,
@@ -170,16 +193,18 @@ _INSTEAD = {
     "aktis": _TOP,
     "aktis.data": _DATA,
     "aktis.data.aggregate": _AGGREGATE,
+    "aktis.data.datasource": _DATASOURCE,
     "aktis.data.expressions": _EXPRESSIONS,
     "aktis.data.llm": _LLM,
     "aktis.util": _UTIL,
-    "DataIterator": _ITERATOR,
     "Dataset": _DATASET,
+    "Expr": _EXPR,
 }
 #: Owners of methods, of which the names above say what to call.
 _CLASSES = {
     "DataIterator": "a DataIterator",
     "Dataset": "a Dataset",
+    "Expr": "an expression",
     "GroupedData": "groups",
     "Processor": "a Processor",
 }

@@ -42,7 +42,7 @@ from ._reading_files import (
     read_text,
     read_webdataset,
 )
-from ._reading_sources import from_huggingface, from_torch, read_datasource, read_sql
+from ._reading_sources import from_huggingface, from_tf, from_torch, read_datasource, read_sql
 from ._reading_tables import read_delta, read_iceberg, read_lance
 from ._save_mode import SaveMode
 from ._schema import Schema
@@ -51,11 +51,12 @@ from ._sql_functions import SqlFunction
 from ._summary import DatasetSummary
 from ._together import run_together
 from .dataset import Dataset, MaterializedDataset
-from .datasource import Datasink, Datasource, ReadTask
+from .datasource import BlockBasedFileDatasink, Datasink, Datasource, ReadTask, RowBasedFileDatasink
 from .iterator import DataIterator
 
 __all__ = [
     "ActorPoolStrategy",
+    "BlockBasedFileDatasink",
     "DataContext",
     "DataIterator",
     "Dataset",
@@ -71,6 +72,7 @@ __all__ = [
     "PriceTable",
     "RateLimit",
     "ReadTask",
+    "RowBasedFileDatasink",
     "RowError",
     "SaveMode",
     "Schema",
@@ -89,6 +91,7 @@ __all__ = [
     "from_numpy_refs",
     "from_pandas",
     "from_pandas_refs",
+    "from_tf",
     "from_torch",
     "range",
     "range_tensor",

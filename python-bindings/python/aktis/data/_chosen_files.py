@@ -63,6 +63,8 @@ class Files(NamedTuple):
     partition_filter: Any
     open_args: Any
     hints: Mapping[str, Any]
+    #: One that is not among the hints.
+    filesystem: Any = None
 
     def dataset(self, format: Any) -> Dataset:
         """The dataset of their rows."""
@@ -80,7 +82,7 @@ class Files(NamedTuple):
             self.ignore_missing_paths,
             self.partition_filter,
             self.shuffle,
-            filesystem=self.hints.get("filesystem"),
+            filesystem=self.filesystem if self.filesystem is not None else self.hints.get("filesystem"),
         )
         reader = reading.Reader(format, said, store, has_path=has_path)
         definition = definition_of(reader, kind="read", name=f"Read{type(format).__name__}")

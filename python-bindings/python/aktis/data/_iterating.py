@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, overload
 
 from . import _batches, _iteration, _local_shuffle, _one_schema
+from ._iterating_frameworks import IteratingFrameworks
 from ._keywords import Keywords, Refused
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _ITERATION = Keywords(
 )  # fmt: skip
 
 
-class Iterating:
+class Iterating(IteratingFrameworks):
     """What can be iterated over in batches and rows."""
 
     if TYPE_CHECKING:

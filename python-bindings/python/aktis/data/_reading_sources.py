@@ -43,8 +43,13 @@ def read_datasource(datasource: Datasource, **hints: Unpack[SourceHints]) -> Dat
         [{'n': 1}, {'n': 2}]
     """
     from ._formats import tasks
-    from .datasource import Datasource, ReadTask
+    from .datasource import Datasource, FileBasedDatasource, ReadTask
 
+    if isinstance(datasource, FileBasedDatasource):
+        from ._chosen_files import Files
+        from ._formats.own import Own
+
+        return Files(*datasource._told, hints, datasource._filesystem).dataset(Own(datasource))
     parts = _check_hints("read_datasource", hints)
     if not isinstance(datasource, Datasource):
         raise TypeError(
@@ -143,6 +148,37 @@ def from_torch(dataset: Any, **hints: Unpack[SourceHints]) -> Dataset:
     from ._formats.items import Items
 
     return read_datasource(Items(dataset), **hints)
+
+
+def from_tf(dataset: Any) -> Dataset:
+    """The elements of a ``tf.data.Dataset``, which this process iterates over here and now, and holds in memory.
+
+    Large data is better read from its files, by :func:`aktis.data.read_tfrecords` for instance.
+
+    Args:
+        dataset: Of dicts, whose keys become columns; other elements are in the column ``item``.
+
+    Returns:
+        A dataset with a row per element. Tensors are arrays, text is bytes, as TensorFlow has it.
+
+    Raises:
+        TypeError: it is no dataset of TensorFlow, or its elements are tuples.
+
+    Example:
+        >>> import tensorflow as tf  # doctest: +SKIP
+        >>> from_tf(tf.data.Dataset.from_tensor_slices({"x": [1, 2]})).take_all()  # doctest: +SKIP
+        [{'x': 1}, {'x': 2}]
+    """
+    from ._reading import from_items
+
+    if not callable(getattr(dataset, "as_numpy_iterator", None)):
+        raise TypeError(f"from_tf() takes a tf.data.Dataset, not {type(dataset).__name__}")
+    elements = list(dataset.as_numpy_iterator())
+    if elements and isinstance(elements[0], tuple):
+        raise TypeError(
+            "from_tf(): the elements are tuples, whose parts have no names: give them some by dataset.map(lambda x, y: {'x': x, 'y': y})"
+        )
+    return from_items(elements)
 
 
 def from_huggingface(dataset: Any, **hints: Unpack[SourceHints]) -> Dataset:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ._save_mode import SaveMode
     from ._typed import WriteFileArgs, WriteORCArgs, WriteWholeFileArgs
-    from .datasource import Datasink
+    from .datasource import Datasink, FileDatasink
 
     Mode = Literal["append", "overwrite", "ignore", "error"] | SaveMode
 
@@ -329,7 +329,7 @@ class WritingFiles:
         self._stats = execution
 
     def write_datasink(
-        self, datasink: Datasink, *, concurrency: int | None = None, ray_remote_args: None = None
+        self, datasink: Datasink[Any], *, concurrency: int | None = None, ray_remote_args: None = None
     ) -> None:
         """Gives the rows to a sink of one's own, see :class:`aktis.data.datasource.Datasink`.
 
@@ -337,7 +337,8 @@ class WritingFiles:
         by keys, or make what was written visible in ``on_write_complete``.
 
         Args:
-            datasink: The sink. Its ``write`` runs in workers, its other methods here.
+            datasink: The sink. Its ``write`` runs in workers, its other methods here. One of files
+                (:class:`aktis.data.datasource.RowBasedFileDatasink`) is committed as a whole, as ``write_parquet`` is.
             concurrency: Workers that write at once, at most.
             ray_remote_args: For Ray's sake: rows are written by workers of this step.
 
@@ -355,7 +356,7 @@ class WritingFiles:
             >>> aktis.data.range(10).write_datasink(Rows())
             rows 10
         """
-        from .datasource import Datasink
+        from .datasource import Datasink, FileDatasink
 
         Keywords("write_datasink", refused=_REFUSED).check({"ray_remote_args": ray_remote_args})
         if not isinstance(datasink, Datasink):
@@ -363,9 +364,20 @@ class WritingFiles:
                 f"write_datasink() takes an aktis.data.Datasink, not {type(datasink).__name__}: derive from it, and give it a method "
                 "write(self, blocks, ctx)"
             )
+        if isinstance(datasink, FileDatasink):
+            self._write_own_files(datasink, concurrency)
+            return
         self._give_rows_to(datasink, concurrency, ("write_datasink", datasink.get_name()))
 
-    def _give_rows_to(self, datasink: Datasink, concurrency: int | None, called: tuple[str, str]) -> None:
+    def _write_own_files(self, datasink: FileDatasink, concurrency: int | None) -> None:
+        from ._formats.write_own import OwnSink
+
+        options = {"filename_provider": datasink.filename_provider, "filesystem": datasink.filesystem}
+        self._write(
+            OwnSink(datasink), datasink.path, datasink.mode, datasink.min_rows_per_write, concurrency, datasink.try_create_dir, options
+        )  # fmt: skip
+
+    def _give_rows_to(self, datasink: Datasink[Any], concurrency: int | None, called: tuple[str, str]) -> None:
         from .datasource import WriteTask
 
         schema = self._plan.schema()

@@ -10,7 +10,7 @@ from aktis.data import _batches
 from aktis.data.datasource import Datasink
 
 
-class SQLSink(Datasink):
+class SQLSink(Datasink[None]):
     """Rows as the values of a statement, a transaction for each batch."""
 
     def __init__(self, sql: str, connect: Callable[[], Any]) -> None:

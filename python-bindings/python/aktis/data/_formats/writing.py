@@ -25,7 +25,7 @@ class FileSink:
         raise NotImplementedError
 
     def extension(self) -> str:
-        """What the files' names end in."""
+        """What the files' names end in; empty: in nothing."""
         raise NotImplementedError
 
     def is_alike(self, schema: pyarrow.Schema, other: pyarrow.Schema) -> bool:
@@ -93,7 +93,8 @@ class Writer:
         self._rows += batch.num_rows
 
     def _file_name(self) -> str:
-        return f"{self._stem}_{len(self._files):06}.{self._sink.extension()}"
+        extension = self._sink.extension()
+        return f"{self._stem}_{len(self._files):06}" + (f".{extension}" if extension else "")
 
     def _close(self) -> None:
         if self._open is None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aktis.data.datasource import Datasink
 
 
-def result_of(rows: Iterable[Mapping[str, Any]]) -> WriteResult:
+def result_of(rows: Iterable[Mapping[str, Any]]) -> WriteResult[Any]:
     """What became of all calls, from what ``WriteTask`` says of each."""
     calls = list(rows)
     return WriteResult(
@@ -31,7 +31,7 @@ class SinkTarget(Target):
 
     is_shared = True
 
-    def __init__(self, function: str, sink: Datasink) -> None:
+    def __init__(self, function: str, sink: Datasink[Any]) -> None:
         self.function = function  # type: ignore[misc]
         self._sink: Any = sink
         self._written = 0

@@ -14,24 +14,39 @@ import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._partitioning import Partitioning, PartitionStyle, PathPartitionFilter, PathPartitionParser
+from .._save_mode import SaveMode
 from ..block import Block, BlockMetadata
 
+if TYPE_CHECKING:
+    from .._chosen_files import FileShuffleConfig
+
 __all__ = [
+    "BlockBasedFileDatasink",
     "BlockMetadata",
     "Datasink",
     "Datasource",
+    "FileBasedDatasource",
+    "FileDatasink",
+    "FileShuffleConfig",
     "FilenameProvider",
     "PartitionStyle",
     "Partitioning",
     "PathPartitionFilter",
     "PathPartitionParser",
     "ReadTask",
+    "RowBasedFileDatasink",
+    "SaveMode",
     "TaskContext",
     "WriteResult",
+    "WriteReturnType",
 ]
+
+
+#: What a call of a sink returns.
+WriteReturnType = TypeVar("WriteReturnType")
 
 
 class Datasource:
@@ -132,7 +147,7 @@ def _table(block: Block) -> Any:
 
 
 @dataclass
-class WriteResult:
+class WriteResult(Generic[WriteReturnType]):
     """What became of all calls of :meth:`Datasink.write`.
 
     Args:
@@ -143,7 +158,7 @@ class WriteResult:
 
     num_rows: int
     size_bytes: int
-    write_returns: list[Any]
+    write_returns: list[WriteReturnType]
 
 
 @dataclass
@@ -161,7 +176,7 @@ class TaskContext:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
 
-class Datasink:
+class Datasink(Generic[WriteReturnType]):
     """What a dataset is written to, for :meth:`aktis.data.Dataset.write_datasink`: a class of one's own with :meth:`write`.
 
     >>> import aktis.data
@@ -191,7 +206,7 @@ class Datasink:
             schema: The columns, if they are known by then; else ``None``.
         """
 
-    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> Any:
+    def write(self, blocks: Iterable[Block], ctx: TaskContext) -> WriteReturnType:
         """Writes rows. Called in workers, any number of times.
 
         Args:
@@ -206,7 +221,7 @@ class Datasink:
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method write(self, blocks, ctx)")
 
-    def on_write_complete(self, write_result: WriteResult) -> None:
+    def on_write_complete(self, write_result: WriteResult[WriteReturnType]) -> None:
         """Called when all rows are written: what was written may become visible here.
 
         Args:
@@ -281,7 +296,7 @@ class WriteTask:
     #: A sink decides itself what to do about rows that it cannot write: none are left out, and no call is ended.
     ends_with_job = True
 
-    def __init__(self, datasink: Datasink) -> None:
+    def __init__(self, datasink: Datasink[Any]) -> None:
         self._datasink = datasink
         self.__name__ = f"Write{datasink.get_name()}"
 
@@ -297,3 +312,20 @@ class WriteTask:
                 "result": pyarrow.array([result], pyarrow.binary()),
             }
         )
+
+
+# They derive from what is above.
+from .file_based_datasource import FileBasedDatasource
+from .file_datasink import BlockBasedFileDatasink, FileDatasink, RowBasedFileDatasink
+
+if not TYPE_CHECKING:  # checkers are to report what there is not
+
+    def __getattr__(name: str) -> object:
+        if name == "FileShuffleConfig":
+            # It lies with what reads files, which needs this module.
+            from .._chosen_files import FileShuffleConfig
+
+            return FileShuffleConfig
+        from aktis._messages.missing import explained
+
+        raise AttributeError(explained(__name__, name, __all__))
