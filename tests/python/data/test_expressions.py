@@ -18,6 +18,7 @@ from aktis.data.expressions import (
     random,
     star,
     udf,
+    unnest,
     uuid,
 )
 from aktis.exceptions import InvalidArgumentError
@@ -333,10 +334,10 @@ def test_mistakes_are_told_when_they_are_made():
         col("s").is_in("abc")
     with pytest.raises(AttributeError, match="did you mean 'random'|Did you mean 'random'"):
         aktis.data.expressions.randm()  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="unnest of Ray is not in Aktis yet"):
-        aktis.data.expressions.unnest("a")  # type: ignore[attr-defined]
-    with pytest.raises(ImportError, match="unnest of Ray is not in Aktis yet: name the fields"):
-        from aktis.data.expressions import unnest  # type: ignore[attr-defined] # noqa: F401 # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(AttributeError, match="UDFExpr of Ray is not in Aktis yet"):
+        aktis.data.expressions.UDFExpr("a")  # type: ignore[attr-defined]
+    with pytest.raises(ImportError, match="UnnestExpr of Ray is not in Aktis yet: expressions are of one class"):
+        from aktis.data.expressions import UnnestExpr  # type: ignore[attr-defined] # noqa: F401 # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_nan_is_greater_than_any_number_in_filters():
@@ -364,3 +365,45 @@ def test_expressions_are_compared_and_shown():
     assert not col("a").alias("b").structurally_equals(col("a"))
     assert isinstance(col("a") == col("b"), Expr)
     assert len({col("a"), col("a")}) == 2
+
+
+def test_fields_become_columns():
+    @udf(return_dtype=pyarrow.struct({"sum": pyarrow.int64(), "pair": pyarrow.struct({"x": pyarrow.int64()})}))
+    def both(numbers):
+        pairs = pyarrow.StructArray.from_arrays([numbers], ["x"])
+        return pyarrow.StructArray.from_arrays([pyarrow.compute.add(numbers, 1), pairs], ["sum", "pair"])
+
+    ds = aktis.data.range(2)
+    # What a function before it makes is not known, but what this one does is declared.
+    for source in (ds, ds.map_batches(lambda batch: batch)):
+        made = source.with_columns({"twice": col("id") * 2}, unnest(both(col("id"))))
+        assert made.explain().count("Udf(both)") == ds.with_column("x", both(col("id"))).explain().count("Udf(both)")
+        assert made.take_all() == [
+            {"id": 0, "twice": 0, "sum": 1, "pair": {"x": 0}},
+            {"id": 1, "twice": 2, "sum": 2, "pair": {"x": 1}},
+        ]
+    rows = [{"s": {"a": 1, "s": "x"}}, {"s": None}]
+    made = aktis.data.from_items(rows).with_columns(unnest(col("s")))
+    assert made.take_all() == [{"s": "x", "a": 1}, {"s": None, "a": None}]
+    assert ds.with_columns().take_all() == ds.take_all()
+
+
+def test_mistakes_with_fields_are_named():
+    ds = aktis.data.from_items([{"s": {"a": 1}, "n": 1}])
+    with pytest.raises(TypeError, match="unnest.*no dict of fixed names, but int64"):
+        ds.with_columns(unnest(col("n")))
+    with pytest.raises(ValueError, match="its names are known only when rows are made.*return_dtype"):
+        ds.map_batches(lambda batch: batch).with_columns(unnest(col("s")))
+    with pytest.raises(ValueError, match="two of its arguments give a column 'a'"):
+        ds.with_columns({"a": col("n")}, unnest(col("s")))
+    with pytest.raises(TypeError, match=r"takes a dict from name to expression, or unnest\(\)"):
+        ds.with_columns(col("n"))
+    for wrong in (lambda: ds.with_column("x", unnest(col("s"))), lambda: ds.select_columns([unnest(col("s"))])):
+        with pytest.raises(TypeError, match=r"stands for several columns: give it to with_columns\(\)"):
+            wrong()
+    with pytest.raises(TypeError, match="unnest each of those that are dicts in another"):
+        unnest(unnest(col("s")))
+    with pytest.raises(
+        AttributeError, match=r"Expr\.to_pyarrow\(\) of Ray is not in Aktis yet: it is computed by the engine"
+    ):
+        getattr(col("s"), "to_pyarrow")  # noqa: B009

@@ -10,7 +10,7 @@ from ._expr import Expr, tree_of
 from ._from_pyarrow import expression_of as expression_of_pyarrow
 from ._from_pyarrow import is_pyarrow
 from ._keywords import COLUMN_HINTS, REMOTE_ARGS, Keywords, sql_of
-from ._lowering import Steps, expression_of
+from ._lowering import Steps, expression_of, type_of
 
 if TYPE_CHECKING:
     from typing import Literal, Unpack
@@ -93,18 +93,26 @@ class Computed:
         told = {"most": most, "share": share, "only_warns": only_warns}
         return self._then(expected(self._plan, expr, name, told))
 
-    def with_columns(self, exprs: Mapping[str, Expr], **hints: Unpack[ColumnHints]) -> Dataset:
+    def with_columns(
+        self,
+        exprs: Mapping[str, Expr] | Expr | None = None,
+        *more_exprs: Mapping[str, Expr] | Expr,
+        **hints: Unpack[ColumnHints],
+    ) -> Dataset:
         """Adds or replaces columns by expressions over those that are there before.
 
         Args:
-            exprs: an expression for each name.
+            exprs: an expression for each name, or :func:`aktis.data.expressions.unnest` of one, which makes several columns.
+            more_exprs: more of these.
             hints: as for :meth:`with_column`.
 
         Returns:
             A dataset with the columns.
 
         Raises:
-            ValueError: as for :meth:`with_column`.
+            TypeError: an argument is something else, or what is unnested is no dict of fixed names.
+            ValueError: as for :meth:`with_column`; two of them give a column of one name; or the names of a dict are not known before
+                rows are made.
 
         >>> import aktis.data
         >>> from aktis.data.expressions import col
@@ -112,17 +120,52 @@ class Computed:
         [{'id': 0, 'a': 1, 'b': -1}]
         """
         Keywords("with_columns", harmless=COLUMN_HINTS, refused=REMOTE_ARGS).check(hints)
-        return self._then(computed(self._plan, "with_columns()", exprs))
+        given = [one for one in (exprs, *more_exprs) if one is not None]
+        return self._then(computed(self._plan, "with_columns()", *given))
 
 
-def computed(plan: Any, call: str, columns: Mapping[str, Expr]) -> Any:
+def computed(plan: Any, call: str, *given: Mapping[str, Expr] | Expr) -> Any:
     """The plan with these columns besides."""
-    for name in columns:
-        if not isinstance(name, str):
-            raise TypeError(f"{call}: the name of a column is text, not {name!r}")
     steps = Steps(plan)
-    steps.compute({name: expression_of(f"{call}: {name!r}", expr) for name, expr in columns.items()})
+    columns: dict[str, _trees.Tree] = {}
+    for one in given:
+        if isinstance(one, Expr) and isinstance(one._tree, _trees.Unnest):
+            more = _fields_of(steps, one._tree.operand)
+        elif isinstance(one, Mapping):
+            more = {name: expression_of(f"{call}: {name!r}", expr) for name, expr in one.items()}
+        else:
+            raise TypeError(f"{call} takes a dict from name to expression, or unnest() of an expression, not {one!r}")
+        for name, tree in more.items():
+            if not isinstance(name, str):
+                raise TypeError(f"{call}: the name of a column is text, not {name!r}")
+            if name in columns:
+                raise ValueError(f"{call}: two of its arguments give a column {name!r}")
+            columns[name] = tree
+    if columns:
+        steps.compute(columns)
     return steps.finished()
+
+
+def _fields_of(steps: Steps, operand: _trees.Tree) -> dict[str, _trees.Tree]:
+    """What reads each field of a dict, which becomes a column on the way, so that it is computed once."""
+    import pyarrow
+
+    name = steps.new_name()
+    steps.compute({name: operand})
+    schema = steps.plan.schema()
+    declared = operand.type if isinstance(operand, _trees.Udf) else None
+    if schema is None and declared is None:
+        raise ValueError(
+            f"unnest({_trees.text_of(operand)}): its names are known only when rows are made: give the function a return_dtype, or "
+            "materialize() the dataset before"
+        )
+    kind = type_of(declared) if schema is None else schema.field(name).type
+    if not pyarrow.types.is_struct(kind):
+        raise TypeError(f"unnest({_trees.text_of(operand)}): it is no dict of fixed names, but {kind}")
+    fields = [kind.field(place).name for place in range(kind.num_fields)]
+    if len(set(fields)) < len(fields):
+        raise ValueError(f"unnest({_trees.text_of(operand)}): two of its fields have one name: {fields}")
+    return {field: _trees.Call("get_field", (_trees.Column(name), _trees.Literal(field))) for field in fields}
 
 
 def filtered(plan: Any, call: str, predicate: Any) -> Any:
@@ -167,6 +210,8 @@ def selected(plan: Any, items: list[str | Expr]) -> Any:
             name = steps.new_name()
             named[name] = tree.operand
             columns.append((name, tree.name))
+        elif isinstance(tree, _trees.Unnest):
+            raise TypeError(f"select_columns(): {item!r} stands for several columns: give it to with_columns()")
         else:
             raise ValueError(f"select_columns(): {item!r} needs a name: add .alias('name')")  # noqa: TRY004
     steps.compute(named)

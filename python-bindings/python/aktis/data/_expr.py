@@ -335,6 +335,13 @@ class Expr(Numbers):
         """
         return Expr(_trees.Unary("-", self._tree))
 
+    if not TYPE_CHECKING:  # checkers are to report what there is not
+
+        def __getattr__(self, name: Text) -> Any:
+            from aktis._messages.missing import explained
+
+            raise AttributeError(explained("Expr", name, dir(type(self))))
+
     def _call(self, function: Text, *args: Any) -> Expr:
         return call(function, self, *args)
 

@@ -309,6 +309,10 @@ def lowered(tree: _trees.Tree) -> Any:
             return lowered(operand)
         case _trees.Star():
             raise TypeError("star() stands for all columns: it is for select_columns(), and nothing is computed of it")
+        case _trees.Unnest():
+            raise TypeError(
+                "unnest() stands for several columns: give it to with_columns() as it is; nothing is computed of it"
+            )
     raise TypeError(f"no part of an expression: {tree!r}")
 
 

@@ -40,6 +40,13 @@ class Star(Tree):
 
 
 @dataclass(frozen=True, eq=False)
+class Unnest(Tree):
+    """Each field of a dict as a column."""
+
+    operand: Tree
+
+
+@dataclass(frozen=True, eq=False)
 class Binary(Tree):
     """An operator between two, as Python writes it."""
 
@@ -144,6 +151,8 @@ def text_of(tree: Tree) -> str:
             return repr(value.as_py() if hasattr(value, "as_py") else value)
         case Star():
             return "star()"
+        case Unnest(operand):
+            return f"unnest({text_of(operand)})"
         case Binary(symbol, left, right):
             return f"({text_of(left)} {symbol} {text_of(right)})"
         case Unary("~" | "-" as symbol, operand):

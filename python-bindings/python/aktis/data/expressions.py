@@ -30,6 +30,7 @@ __all__ = [
     "random",
     "star",
     "udf",
+    "unnest",
     "uuid",
 ]
 
@@ -81,6 +82,33 @@ def star() -> Expr:
     [{'id': 0, 'next': 1}]
     """
     return Expr(_trees.Star())
+
+
+def unnest(expr: Expr) -> Expr:
+    """Each field of a dict of fixed names as a column of its name, for ``with_columns``. Fields that are dicts themselves stay whole.
+
+    Args:
+        expr: an expression of such dicts, whose names are known before rows are made: a column of a file, or a function with a
+            ``return_dtype``. It is computed once.
+
+    Returns:
+        An expression that nothing can be computed of.
+
+    Raises:
+        TypeError: it is no expression, or ``unnest`` of one.
+
+    >>> import aktis.data
+    >>> ds = aktis.data.from_items([{"id": 1, "user": {"name": "ada", "born": 1815}}])
+    >>> ds.with_columns(unnest(col("user"))).select_columns(["id", "name", "born"]).take_all()
+    [{'id': 1, 'name': 'ada', 'born': 1815}]
+    """
+    if not isinstance(expr, Expr):
+        raise TypeError(f"unnest() takes an expression, such as col('user'), not {expr!r}")
+    if isinstance(expr._tree, _trees.Unnest):
+        raise TypeError(
+            "unnest() stands for several columns: unnest each of those that are dicts in another with_columns()"
+        )
+    return Expr(_trees.Unnest(expr._tree))
 
 
 def monotonically_increasing_id() -> Expr:
