@@ -1,5 +1,6 @@
 """Expressions: whatever pandas, Python or pyarrow say, on columns that are known and on columns that only a run shows."""
 
+import asyncio
 import datetime
 import decimal
 import itertools
@@ -407,3 +408,24 @@ def test_mistakes_with_fields_are_named():
         AttributeError, match=r"Expr\.to_pyarrow\(\) of Ray is not in Aktis yet: it is computed by the engine"
     ):
         getattr(col("s"), "to_pyarrow")  # noqa: B009
+
+
+def test_async_functions_are_called_with_columns():
+    @udf(return_dtype="int64")
+    async def double(numbers):
+        await asyncio.sleep(0.001)
+        return pyarrow.compute.multiply(numbers, 2)
+
+    @udf(return_dtype="int64")
+    class Last:
+        def __init__(self, offset):
+            self.offset = offset
+
+        async def __call__(self, numbers):
+            yield numbers
+            yield pyarrow.compute.add(numbers, self.offset)
+
+    ds = aktis.data.range(5).with_columns({"twice": double(col("id")), "last": Last(10)(col("id") + 1)})
+    assert ds.take_all() == [{"id": n, "twice": 2 * n, "last": n + 11} for n in range(5)]
+    with pytest.raises(TypeError, match="is async: call it by with_column"):
+        ds.groupby("id").with_column("x", double(col("id")))

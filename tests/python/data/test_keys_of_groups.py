@@ -52,7 +52,7 @@ def test_zeros_are_one_group_and_so_are_values_that_are_no_number(keys):
         both = [({"k": k, "j": j}, count) for j in ("0.0", "1.0") for k, count in EXPECTED.items()]
         expected = {tuple(values[key] for key in keys): count for values, count in both}
     assert counted(grouped.count().take_all(), keys, "count()") == expected
-    assert counted(grouped.map_groups(size).take_all(), keys, "rows") == expected
+    assert counted(grouped.map_groups(size, batch_format="numpy").take_all(), keys, "rows") == expected
 
 
 def test_different_values_are_different_numbers():

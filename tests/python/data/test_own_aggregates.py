@@ -187,13 +187,18 @@ def test_zeros_and_quantiles_are_told_by_the_engine():
     }
 
 
+def test_results_of_one_name_are_numbered():
+    told = rows().aggregate(product(), product(finalize=lambda value: -value), product())
+    assert told["product_2"] == -told["product"] and told["product_3"] == told["product"]
+
+
 def test_wrong_aggregations_are_refused_with_the_way_out():
     with pytest.raises(ValueError, match="either accumulate_row or accumulate_block"):
         AggregateFn(init=lambda key: 0, merge=max, name="x")
     with pytest.raises(ValueError, match="there is no column 'w'; there are 'k', 'g', 'v'"):
         rows().aggregate(Span("w"))
-    with pytest.raises(ValueError, match="two results have the name 'product': give one of them an alias_name"):
-        rows().aggregate(product(), product())
+    with pytest.raises(ValueError, match="two results have the name 'g': give one of them an alias_name"):
+        rows().groupby("g").aggregate(product("g"))
     with pytest.raises(TypeError, match="takes aggregations such as"):
         rows().aggregate(max)  # pyright: ignore[reportArgumentType]
     for wrong in (0, -1, 1.5):

@@ -215,6 +215,31 @@ class TestGroups:
         large = ds.groupby("key").count().filter(expr='"count()" > 1').select_columns(["count()"])
         assert large.count() == 21
 
+    def test_groups_are_data_frames_if_nobody_says_otherwise(self, ds):
+        def kinds(group):
+            return {"kind": [type(group).__name__]}
+
+        few = ds.select_columns(["id"]).limit(2)
+        assert {row["kind"] for row in few.groupby("id").map_groups(kinds).take_all()} == {"DataFrame"}
+        arrays = few.groupby("id").map_groups(kinds, batch_format="numpy")
+        assert {row["kind"] for row in arrays.take_all()} == {"dict"}
+        first = few.groupby("id").map_groups(lambda frame: frame.assign(twice=frame["id"] * 2))
+        assert first.sort("id").take_all() == [{"id": 0, "twice": 0}, {"id": 1, "twice": 2}]
+        with pytest.raises(ValueError, match="groupby.. takes the name of a column, or a list of names, not <function"):
+            few.groupby(lambda row: row["id"] % 2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    def test_results_of_one_name_are_numbered(self, ds):
+        told = ds.filter(expr="id < 4").aggregate(Sum("id"), Count("id"), Sum("id"), Sum("id"))
+        assert told == {"sum(id)": 6, "count(id)": 4, "sum(id)_2": 6, "sum(id)_3": 6}
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_nan_is_missing_where_missing_values_are_counted(self, known):
+        columns = {"f": [1.0, float("nan"), None, 4.0], "s": ["nan", None, "b", "c"]}
+        ds = aktis.data.from_arrow(pyarrow.table(columns))
+        ds = ds if known else ds.map_batches(lambda table: table, batch_format="pyarrow")
+        told = ds.aggregate(MissingValuePercentage("f"), MissingValuePercentage("s"))
+        assert told == {"missing_pct(f)": 50.0, "missing_pct(s)": 25.0}
+
     def test_nothing_has_no_groups(self, ds):
         assert ds.filter(expr="id < 0").groupby("key").count().take_all() == []
 
@@ -226,8 +251,8 @@ class TestGroups:
             ds.groupby("key").sum("nmber")
         with pytest.raises(ValueError, match="the sum of 'key': its values are of type Utf8, which is no number"):
             ds.groupby("id").sum("key")
-        with pytest.raises(ValueError, match=r"two columns named 'sum\(id\)': .* alias_name"):
-            ds.aggregate(Sum("id"), Sum("id"))
+        with pytest.raises(ValueError, match=r"two columns named 'key': .* alias_name"):
+            ds.groupby("key").aggregate(Sum("id", alias_name="key"))
         for call in (ds.union, ds.mix, ds.zip):
             with pytest.raises(TypeError, match=r"takes datasets, not list: write (union|mix|zip)\(\*datasets\)"):
                 call([ds])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

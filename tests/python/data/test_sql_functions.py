@@ -8,6 +8,7 @@ import pathlib
 import pickle
 import random
 import re
+import time
 from typing import Any
 
 import aktis.data
@@ -16,11 +17,12 @@ import aktis.testing
 import numpy
 import pyarrow
 import pytest
-from aktis.data import SqlFunction, _sql_calls
+from aktis.data import ActorPoolStrategy, SqlFunction, _sql_calls
 from aktis.data.expressions import udf
 
 from . import onnx_files
 from .onnx_files import node, port
+from .test_mixed_workers import both_begin
 
 MODELS = pathlib.Path(__file__).parent / "text_models"
 ANSWERS = json.loads((MODELS / "reference.json").read_text())
@@ -234,6 +236,78 @@ def test_results_are_kept_from_query_to_query(tmp_path):
     later = "select plus(id), slow(id) as x, plus(id, 2) from docs where id between 1 and 3 and plus(id) > 0"
     assert sorted(row["x"] for row in run(later, functions)) == [1, 2, 3]
     assert sorted(noted.read_text().split()) == ["0", "1", "2", "3"]
+
+
+class Where:
+    """Tells in which kind of worker a row was, and how many were with it."""
+
+    def __init__(self, folder, device):
+        self.device = device
+        both_begin(folder, device)
+
+    def __call__(self, numbers):
+        time.sleep(0.002 * len(numbers))
+        return [f"{self.device} {len(numbers)}"] * len(numbers)
+
+
+def test_workers_of_several_kinds_take_from_the_same_rows(tmp_path):
+    kinds = [
+        ActorPoolStrategy(size=1, num_gpus=1, batch_size=64, fn_constructor_kwargs={"device": "cuda"}),
+        ActorPoolStrategy(size=1, num_cpus=1, batch_size=8, fn_constructor_kwargs={"device": "cpu"}),
+    ]
+    where = SqlFunction(Where, str, fn_constructor_args=(tmp_path,), compute=kinds)
+    ds = aktis.data.sql("select id, told(id) as t from t", functions={"told": where}, t=aktis.data.range(600))
+    rows = sorted(pickle.loads(pickle.dumps(ds)).take_all(), key=lambda row: row["id"])
+    assert [row["id"] for row in rows] == list(range(600))
+    assert {"cuda 64", "cpu 8"} <= {row["t"] for row in rows}
+    with pytest.raises(ValueError, match=r"has the same kind of worker at places 0 and 1"):
+        SqlFunction(Where, str, fn_constructor_args=(tmp_path,), compute=[kinds[0], kinds[0]])
+    with pytest.raises(TypeError, match=r"Where.* is made with what .* 'device'"):
+        SqlFunction(
+            Where, str, fn_constructor_args=(tmp_path,), compute=[kinds[0], ActorPoolStrategy(num_cpus=1, batch_size=8)]
+        )
+
+
+def test_native_model_has_workers_of_several_kinds():
+    model = aktis.models.TextEmbedder(MODELS / "bert_sentences", backend="onnx")
+    kinds = [ActorPoolStrategy(size=1, num_cpus=n, fn_constructor_kwargs={"token_budget": 64 * n}) for n in (1, 2)]
+    ds = aktis.data.sql(
+        "select embed(text) as e from docs", functions={"embed": SqlFunction(model, compute=kinds)}, docs=docs()
+    )
+    assert "CPU=1" in ds.explain() and "or actors=1..1 CPU=2" in ds.explain()
+    with pytest.raises(ValueError, match="makes its batches itself"):
+        SqlFunction(model, compute=[ActorPoolStrategy(num_cpus=1, batch_size=3)])
+
+
+def test_calls_are_measured_by_tokens_and_bytes():
+    def rows_of_call(texts, *_):
+        return [len(texts)] * len(texts)
+
+    def tokens(texts, most):
+        return [min(len(text), most) for text in texts.to_pylist()]
+
+    budget = SqlFunction(rows_of_call, int, token_budget=12, tokens=tokens)
+    found = run("select id, f(text, 4) as few, f(text, 12) as one from docs", {"f": budget})
+    assert (max(row["few"] for row in found), max(row["one"] for row in found)) == (3, 2)
+    assert max(values("select f(text) from docs", {"f": SqlFunction(rows_of_call, int, byte_budget=30)})) < 8
+
+    def upper(texts):
+        return [text.upper() for text in texts.to_pylist()]
+
+    sorted_by_length = SqlFunction(
+        upper, str, window_rows=8, batch_size=2, tokens=lambda texts: [-hash(text) % 7 for text in texts.to_pylist()]
+    )
+    found = run("select text, f(text) as loud from docs", {"f": sorted_by_length})
+    assert all(row["loud"] == row["text"].upper() for row in found) and len(found) == 8
+    for options, words in [
+        ({"token_budget": 4}, r"SqlFunction\(token_budget=...\) needs tokens="),
+        ({"tokens": tokens}, r"SqlFunction\(tokens=...\) counts for token_budget= or window_rows="),
+        ({"byte_budget": 0}, r"SqlFunction\(byte_budget=...\) must be a whole number of at least 1"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            SqlFunction(upper, str, **options)
+    with pytest.raises(TypeError, match="tokens is a function of the arguments, not the name of a column"):
+        SqlFunction(upper, str, token_budget=4, tokens="n")  # pyright: ignore[reportArgumentType]
 
 
 def test_functions_of_expressions_are_called_too():

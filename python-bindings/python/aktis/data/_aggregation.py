@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from ._expr import Expr
 
 #: What is told by an aggregation is in its name: "sum" of "sum(x)".
@@ -53,6 +56,16 @@ class Aggregation:
         if not ignore_nulls:
             self._calls = {**calls, "all": ALL, "count": Call("count", on)}
             self._sql = f"CASE WHEN {{count}} = {{all}} THEN {sql} END"
+
+    def _over(self, columns: pyarrow.Schema | None) -> Aggregation:
+        """The same over rows with these columns, as far as they are known."""
+        return self
+
+    def _named(self, name: str) -> Aggregation:
+        """The same with another name of the result."""
+        renamed = copy.copy(self)
+        renamed.name = name
+        return renamed
 
     def get_target_column(self) -> str | None:
         """The column that it looks at.

@@ -6,6 +6,7 @@ Conversions share memory where the types allow it. What becomes of which type is
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,15 @@ def check_format(batch_format: Any) -> str:
     if batch_format is None:
         return "pyarrow"
     return "numpy" if batch_format == "default" else batch_format
+
+
+def format_of_groups(batch_format: Any) -> str:
+    """The same for the groups of ``map_groups``, which Ray gives as data frames if nobody says otherwise."""
+    if batch_format == "default" and importlib.util.find_spec("pandas") is None:
+        raise ImportError(
+            "map_groups(): groups are data frames by default, and pandas is not installed: batch_format='numpy' gives a dict of arrays"
+        )
+    return check_format("pandas" if batch_format == "default" else batch_format)
 
 
 def from_arrow(batch: Any, batch_format: str, *, writable: bool = False) -> Any:

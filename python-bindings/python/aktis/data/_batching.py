@@ -76,18 +76,18 @@ def of_step(
     is_auto = batch_size == "auto"
     rows = None if is_auto else _rows(batch_size)
     token_budget, byte_budget, window_rows = (
-        _least_one(f"map_batches({name}=...) must be", value)
+        _least_one(f"{call}({name}=...) must be", value)
         for name, value in (("token_budget", token_budget), ("byte_budget", byte_budget), ("window_rows", window_rows))
     )
-    _check_tokens(token_budget, tokens, window_rows)
+    _check_tokens(call, token_budget, tokens, window_rows)
     if window_rows is not None and is_auto:
         raise ValueError(
-            'map_batches(window_rows=...) makes batches of rows of similar length, and batch_size="auto" looks for one number of rows: '
+            f'{call}(window_rows=...) makes batches of rows of similar length, and batch_size="auto" looks for one number of rows: '
             "give token_budget= instead"
         )
     if window_rows is not None and token_budget is None and rows is None:
         raise ValueError(
-            "map_batches(window_rows=...) sorts rows by length: say how they are cut, by token_budget= or batch_size="
+            f"{call}(window_rows=...) sorts rows by length: say how they are cut, by token_budget= or batch_size="
         )
     has_budget = token_budget is not None or byte_budget is not None
     if num_gpus and rows is None and not is_auto and not has_budget:
@@ -108,18 +108,18 @@ def of_step(
     return Batching(rows, plan, None if isinstance(tokens, str) else tokens, max(many, 2 * (window_rows or 0)))
 
 
-def _check_tokens(token_budget: Any, tokens: Any, window_rows: Any) -> None:
+def _check_tokens(call: str, token_budget: Any, tokens: Any, window_rows: Any) -> None:
     counts = {"token_budget": token_budget, "window_rows": window_rows}
     asked = next((name for name, value in counts.items() if value is not None), None)
     if tokens is None and asked is not None:
         raise ValueError(
-            f"map_batches({asked}=...) needs tokens=: the column that tells how many tokens a row has, or a function of a batch"
+            f"{call}({asked}=...) needs tokens=: the column that tells how many tokens a row has, or a function of a batch"
         )
     if tokens is not None and asked is None:
-        raise ValueError("map_batches(tokens=...) counts for token_budget= or window_rows=, and neither is given")
+        raise ValueError(f"{call}(tokens=...) counts for token_budget= or window_rows=, and neither is given")
     if tokens is not None and not isinstance(tokens, str) and not callable(tokens):
         raise TypeError(
-            f"map_batches(tokens=...) is the name of a column, or a function from a batch to a number for each row, not {tokens!r}"
+            f"{call}(tokens=...) is the name of a column, or a function from a batch to a number for each row, not {tokens!r}"
         )
 
 

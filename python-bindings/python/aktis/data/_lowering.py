@@ -14,6 +14,7 @@ from typing import Any
 from . import _batching, _functions, _trees
 from ._declared import is_of_ray
 from ._expr import Expr, tree_of
+from ._overlapping import is_async
 
 #: Operators of Python, as the engine has them. The others are functions.
 _SYMBOLS = {"+": "+", "-": "-", "*": "*", "/": "/", "==": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=", "&": "and",
@@ -123,6 +124,11 @@ class GroupSteps(Steps):
         if isinstance(call.function, StructField):
             super()._map(udf, call, reads, name)
             return
+        if is_async(udf.function):
+            raise TypeError(
+                f"groupby().with_column(): {_trees.text_of(udf)} is async: call it by with_column() of the dataset, and "
+                "give groupby().with_column() a plain function"
+            )
         shown, function, options = _function_of(udf, call)
         function = AppendingClass if function is CalledClass else Appending(call)
         definition = _functions.definition_of(
@@ -150,9 +156,12 @@ def has_functions(tree: _trees.Tree) -> bool:
 def _function_of(udf: _trees.Udf, call: Called) -> tuple[str, Any, dict[str, Any]]:
     """Its name for messages, what workers call, and what they make it of."""
     shown = getattr(udf.function, "__name__", None) or type(udf.function).__name__
+    asks_async = is_async(udf.function)
     if udf.constructor is None:
-        return f"Udf({shown})", call, {}
-    return f"Udf({shown})", CalledClass, {"constructor_args": (call, *udf.constructor)}
+        of_function = AsyncCalled(call.function, call.args, call.kwargs, call.name, call.type) if asks_async else call
+        return f"Udf({shown})", of_function, {}
+    of_class = AsyncCalledClass if asks_async else CalledClass
+    return f"Udf({shown})", of_class, {"constructor_args": (call, *udf.constructor)}
 
 
 class Value:
@@ -188,21 +197,43 @@ class Called:
         self.type = type
 
     def __call__(self, batch: Any) -> Any:
-        import pyarrow
+        return self.made(self.begun(batch))
 
-        from . import _own_memory
+    def begun(self, batch: Any) -> Any:
+        """What the function gives of a batch."""
 
         def argument(wanted: Any) -> Any:
             return wanted.value if isinstance(wanted, Value) else _array(batch.column(wanted))
 
         named = {name: argument(arg) for name, arg in self.kwargs.items()}
+        return self.function(*map(argument, self.args), **named)
+
+    def made(self, given: Any) -> Any:
+        """The column of what it gave."""
+        import pyarrow
+
+        from . import _own_memory
+
         # Held by nothing else, as far as the function has not kept it.
-        result = _own_memory.owned({"": self.function(*map(argument, self.args), **named)})[""]
+        result = _own_memory.owned({"": given})[""]
         if not isinstance(result, (pyarrow.Array, pyarrow.ChunkedArray)):
             result = pyarrow.array(result, type=self.type)
         elif self.type is not None and result.type != self.type:
             result = result.cast(self.type)
         return pyarrow.table({self.name: result})
+
+
+class AsyncCalled(Called):
+    """The same of an async function, or of one that yields: what it yields last is what counts."""
+
+    async def __call__(self, batch: Any) -> Any:
+        begun = self.begun(batch)
+        if hasattr(begun, "__aiter__"):
+            last = None
+            async for last in begun:
+                pass
+            return self.made(last)
+        return self.made(await begun)
 
 
 class CalledClass:
@@ -214,6 +245,14 @@ class CalledClass:
 
     def __call__(self, batch: Any) -> Any:
         return self._call(batch)
+
+
+class AsyncCalledClass(CalledClass):
+    """The same of a class whose calls are async."""
+
+    async def __call__(self, batch: Any) -> Any:
+        call = self._call
+        return await AsyncCalled(call.function, call.args, call.kwargs, call.name, call.type)(batch)
 
 
 class Appending:

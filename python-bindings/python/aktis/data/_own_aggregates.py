@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,11 @@ class OwnAggregation(Aggregation):
         #: The column that partial results travel in.
         self._partials = f"aktis: partial results of {name}"
         super().__init__(name, on, {"a": Call("list_values", self._partials)}, "{a}")
+
+    def _named(self, name: str) -> Aggregation:
+        renamed = copy.copy(self)
+        OwnAggregation.__init__(renamed, name, self._on)
+        return renamed
 
     @abc.abstractmethod
     def _first(self, key: Any) -> Any:

@@ -209,6 +209,12 @@ class Relational:
         """
         if num_partitions is not None:
             _GROUPBY.check({"num_partitions": num_partitions})
+        if not (
+            key is None or isinstance(key, str) or (isinstance(key, list) and all(isinstance(k, str) for k in key))
+        ):
+            raise ValueError(
+                f"groupby() takes the name of a column, or a list of names, not {key!r}: a computed key is a column first, with_column(name, ...)"
+            )
         keys = key if isinstance(key, list) else []
         if len(set(keys)) < len(keys):
             raise ValueError(f"groupby() got a column twice: {keys}")

@@ -41,10 +41,7 @@ class Call:
     def __call__(self, batch: Any) -> Any:
         from . import _own_memory
 
-        return self._made(_own_memory.owned({"": self.function(*self._given(batch), **self.kwargs)})[""])
-
-    def _given(self, batch: Any) -> list[Any]:
-        return [arg.value if isinstance(arg, Value) else _array(batch[arg]) for arg in self.arguments]
+        return self._made(_own_memory.owned({"": self.function(*_given(self.arguments, batch), **self.kwargs)})[""])
 
     def _made(self, result: Any) -> Any:
         import pyarrow
@@ -56,7 +53,7 @@ class AsyncCall(Call):
     """The same of an async function."""
 
     async def __call__(self, batch: Any) -> Any:
-        return self._made(await self.function(*self._given(batch), **self.kwargs))
+        return self._made(await self.function(*_given(self.arguments, batch), **self.kwargs))
 
 
 class ClassCall(Call):
@@ -70,7 +67,22 @@ class AsyncClassCall(ClassCall):
     """The same of a class whose calls are async."""
 
     async def __call__(self, batch: Any) -> Any:
-        return self._made(await self.function(*self._given(batch), **self.kwargs))
+        return self._made(await self.function(*_given(self.arguments, batch), **self.kwargs))
+
+
+class TokenCounts:
+    """A function that tells of the same arguments how many tokens each row has, as one of a batch."""
+
+    def __init__(self, function: Callable[..., Any], arguments: Sequence[str | Value]) -> None:
+        self.function = function
+        self.arguments = arguments
+
+    def __call__(self, batch: Any) -> Any:
+        return self.function(*_given(self.arguments, batch))
+
+
+def _given(arguments: Sequence[str | Value], batch: Any) -> list[Any]:
+    return [arg.value if isinstance(arg, Value) else _array(batch[arg]) for arg in arguments]
 
 
 def column_of(result: Any, kind: Any) -> Any:

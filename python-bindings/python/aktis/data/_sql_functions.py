@@ -7,17 +7,27 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _batches, _batching, _caching, _declared, _failing, _functions, _overlapping, _rate_limits, _retrying
+from . import (
+    _batches,
+    _batching,
+    _caching,
+    _declared,
+    _failing,
+    _functions,
+    _overlapping,
+    _rate_limits,
+    _retrying,
+    _worker_kinds,
+)
 from ._fingerprints import Described
-from ._sql_calls import AsyncCall, AsyncClassCall, Call, ClassCall, Value
+from ._sql_calls import AsyncCall, AsyncClassCall, Call, ClassCall, TokenCounts, Value
 
 if TYPE_CHECKING:
     import os
     from typing import Literal
 
-    from ._compute import ActorPoolStrategy, TaskPoolStrategy
     from ._rate_limits import RateLimit
-    from ._typed import BatchFormat, NativeModel, OnError, RetryExceptions
+    from ._typed import BatchFormat, Compute, NativeModel, OnError, RetryExceptions
 
 #: What a step of a native model can be told.
 _OF_MODELS = ("compute", "concurrency", "num_cpus", "num_gpus", "memory", "resources", "cache", *_failing.OPTIONS)
@@ -39,10 +49,14 @@ class SqlFunction:
             ``list[str]``. That of a native model is known: its column, or a struct if it adds several.
         batch_format: What arrays it gets: ``"pyarrow"``, ``"numpy"`` or ``"pandas"``.
         batch_size: Rows per call, or ``"auto"``, as in :meth:`Dataset.map_batches`. Something is needed with ``num_gpus``.
+        token_budget: Most tokens of a call, all rows counted as long as the longest.
+        tokens: A function of the same arguments that tells how many tokens each row has.
+        byte_budget: Most bytes of the arguments of a call.
+        window_rows: So many rows are sorted by their tokens, and called with rows of similar length.
         fn_kwargs: Keyword arguments for each call.
         fn_constructor_args: Arguments of the class.
         fn_constructor_kwargs: Keyword arguments of the class.
-        compute: As in :meth:`Dataset.map_batches`, as are the others.
+        compute: As in :meth:`Dataset.map_batches`, as are the others. A list of strategies is workers of several kinds.
         concurrency: Number of workers, or ``(min, max)`` for a class.
         num_cpus: CPUs of each worker; by default 1, and 0 with ``num_gpus``.
         num_gpus: GPUs of each worker; may be a fraction.
@@ -77,10 +91,14 @@ class SqlFunction:
         *,
         batch_format: BatchFormat | None = "pyarrow",
         batch_size: int | Literal["auto", "default"] | None = None,
+        token_budget: int | None = None,
+        tokens: Callable[..., Any] | None = None,
+        byte_budget: int | None = None,
+        window_rows: int | None = None,
         fn_kwargs: Mapping[str, Any] | None = None,
         fn_constructor_args: Iterable[Any] | None = None,
         fn_constructor_kwargs: Mapping[str, Any] | None = None,
-        compute: ActorPoolStrategy | TaskPoolStrategy | Literal["tasks", "actors"] | None = None,
+        compute: Compute = None,
         concurrency: int | tuple[int, int] | tuple[int, int, int] | None = None,
         num_cpus: float | None = None,
         num_gpus: float | None = None,
@@ -100,28 +118,48 @@ class SqlFunction:
         options["batch_format"] = _batches.check_format(batch_format)
         self._fn = fn
         self._options = options
-        self._compute = _functions.compute_of(
-            fn, compute=compute, concurrency=concurrency, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory,
-            resources=resources,
+        self._kinds = _worker_kinds.kinds_of(
+            _CALL, compute, placed={name: options[name] for name in _worker_kinds.RESOURCES}, batch_size=batch_size,
+            constructor_kwargs=fn_constructor_kwargs,
         )  # fmt: skip
+        self._computes = [
+            _functions.compute_of(fn, compute=kind.strategy, concurrency=concurrency, is_of_kind=True, **kind.placed)
+            for kind in self._kinds
+        ]
         self._failures = _failing.of_step(
             _CALL, on_error=on_error, max_errors=max_errors, max_error_ratio=max_error_ratio, timeout_s=timeout_s
         )
         self._is_model = _functions.is_model(fn)
         if self._is_model:
             _refuse_for_models(fn, return_dtype, options)
+            for kind in self._kinds:
+                _worker_kinds.of_model(_CALL, fn, kind)
             return
-        _check_constructed(fn, fn_constructor_args, fn_constructor_kwargs)
+        for kind in self._kinds:
+            _check_constructed(fn, fn_constructor_args, kind.constructor_kwargs)
         if return_dtype is None:
             shown = _functions.name_of(fn)
             raise ValueError(
                 f"{_CALL}: a query must know what {shown} returns before it runs: SqlFunction({shown}, return_dtype='float32'), say"
             )
-        self._kind = _declared.type_of("SqlFunction(return_dtype=...)", return_dtype)
-        self._batching = _batching.of_step(batch_size=batch_size, num_gpus=num_gpus, call="SqlFunction")
-        self._limit = _rate_limits.limit_of(_CALL, rate_limit, kind="batches", batch_size=self._batching.rows)
+        self._type = _declared.type_of("SqlFunction(return_dtype=...)", return_dtype)
+        if isinstance(tokens, str):
+            raise TypeError(
+                f"{_CALL}: tokens is a function of the arguments, not the name of a column: pass the column in the query, "
+                "f(text, n), and give tokens=lambda text, n: n"
+            )
+        self._batchings = [
+            _batching.of_step(
+                batch_size=kind.batch_size, num_gpus=kind.placed["num_gpus"], token_budget=token_budget, tokens=tokens,
+                byte_budget=byte_budget, window_rows=window_rows, call="SqlFunction",
+            )
+            for kind in self._kinds
+        ]  # fmt: skip
+        sizes = [batching.rows for batching in self._batchings]
+        most_rows = None if None in sizes else max(rows for rows in sizes if rows is not None)
+        self._limit = _rate_limits.limit_of(_CALL, rate_limit, kind="batches", batch_size=most_rows)
         self._retry = _retrying.policy(_CALL, retry_exceptions=retry_exceptions, max_retries=max_retries)
-        self._calls = _functions.calls_of(compute, max_concurrency)
+        self._calls = [_functions.calls_of(kind.strategy, max_concurrency) for kind in self._kinds]
 
     def __repr__(self) -> str:
         return f"SqlFunction({self._fn!r})" if self._is_model else f"SqlFunction({_functions.name_of(self._fn)})"
@@ -131,7 +169,7 @@ class SqlFunction:
         import pyarrow
 
         if not self._is_model:
-            return name, pyarrow.schema([("value", self._kind)]), True, Steps(FunctionCalls(self, name))
+            return name, pyarrow.schema([("value", self._type)]), True, Steps(FunctionCalls(self, name))
         calls = ModelCalls(self, name)
         return name, pyarrow.schema([("value", calls.kind)]), False, Steps(calls)
 
@@ -176,7 +214,10 @@ class Steps:
 
     def definitions(self) -> list[Described]:
         """The functions, in the order of the calls."""
-        found = [kwargs.get("definition") for _, _, kwargs, _ in self._made.values()]
+        found = []
+        for _, _, kwargs, _ in self._made.values():
+            others = kwargs["compute"]["others"] if kwargs else ()
+            found += [kwargs.get("definition"), *(other["definition"] for other in others)]
         return [definition for definition in found if isinstance(definition, Described)]
 
     def __reduce__(self) -> Any:
@@ -194,42 +235,59 @@ class FunctionCalls:
         """The method of the plan, its arguments, and the columns that it makes."""
         import pyarrow
 
-        declared, shown = self._declared, f"SqlFunction({self._name})"
-        options, batching = declared._options, declared._batching
+        declared = self._declared
+        options, batchings = declared._options, declared._batchings
         given = [arg if isinstance(arg, str) else Value(arg.column(0)[0].as_py()) for arg in arguments]
-        function, constructor = self._called(given, column)
-        definition = _functions.definition_of(
-            function, kind="batches", name=shown, batch_format=options["batch_format"], constructor_args=constructor,
-            calls=declared._calls, limit=declared._limit, retry=declared._retry,
-        )  # fmt: skip
+        self._check(given, dict(options["fn_kwargs"] or {}))
+        definitions = [self._definition(number, given, column) for number in range(len(declared._kinds))]
+        compute, *others = declared._computes
+        workers = [
+            _functions.other_workers(own, batch_rows=batching.rows, definition=definition)
+            for own, batching, definition in zip(others, batchings[1:], definitions[1:], strict=True)
+        ]
+        windows = (each.window_rows(own.rows) for each, own in zip(definitions, batchings, strict=True))
+        definition, batching = definitions[0], batchings[0]
         return "map", (), {
             "definition": definition.data,
             "captured": definition.captured,
-            "name": shown,
-            "compute": declared._compute,
+            "name": f"SqlFunction({self._name})",
+            "compute": {**compute, "others": workers},
             "batch_rows": batching.rows,
-            "window_rows": max(definition.window_rows(batching.rows), batching.input_rows),
+            "window_rows": max(*windows, batching.input_rows),
             "reads": list(dict.fromkeys(arg for arg in given if isinstance(arg, str))),
             "keeps_all_except": [column],
             "keeps_rows": True,
             "batching": batching.plan,
-            "produces": pyarrow.schema([(column, declared._kind)]),
+            "produces": pyarrow.schema([(column, declared._type)]),
             "failures": declared._failures,
-            "cache": _caching.of_function(_CALL, options["cache"], definition.data, is_one_for_one=True),
+            "cache": _caching.of_function(
+                _CALL, options["cache"], *(one.data for one in definitions), is_one_for_one=True
+            ),
         }, [column]  # fmt: skip
 
-    def _called(self, given: Sequence[str | Value], column: str) -> tuple[Any, tuple[Any, ...]]:
-        """What workers call with batches; if that is a class, with the arguments of its constructor."""
+    def _definition(self, number: int, given: Sequence[str | Value], column: str) -> _functions.Definition:
+        """What workers of the kind of this number call with batches."""
+        declared = self._declared
+        function, constructor = self._called(number, given, column)
+        counter = declared._batchings[number].counter
+        return _functions.definition_of(
+            function, kind="batches", name=f"SqlFunction({self._name})", batch_format=declared._options["batch_format"],
+            constructor_args=constructor, calls=declared._calls[number], limit=declared._limit, retry=declared._retry,
+            tokens=None if counter is None else TokenCounts(counter, given),
+        )  # fmt: skip
+
+    def _called(self, number: int, given: Sequence[str | Value], column: str) -> tuple[Any, tuple[Any, ...]]:
+        """The function; if that is a class, with the arguments of its constructor."""
         fn: Any = self._declared._fn
         options = self._declared._options
-        kwargs = dict(options["fn_kwargs"] or {})
-        self._check(given, kwargs)
         is_async = _overlapping.is_async(fn)
-        call = (AsyncCall if is_async else Call)(fn, given, kwargs, column, self._declared._kind)
+        call = (AsyncCall if is_async else Call)(
+            fn, given, dict(options["fn_kwargs"] or {}), column, self._declared._type
+        )
         if not inspect.isclass(fn):
             return call, ()
         args = tuple(options["fn_constructor_args"] or ())
-        made_of = (fn, args, dict(options["fn_constructor_kwargs"] or {}))
+        made_of = (fn, args, dict(self._declared._kinds[number].constructor_kwargs or {}))
         return (AsyncClassCall if is_async else ClassCall), (*made_of, call)
 
     def _check(self, given: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -262,7 +320,7 @@ class ModelCalls:
     def step(self, plan: Any, arguments: Sequence[str], column: str) -> Any:
         """The method of the plan, its arguments, and the columns that it makes."""
         declared = self._declared
-        options, compute = declared._options, dict(declared._compute)
+        options = declared._options
         if len(arguments) != len(self._reads):
             wanted = f"{len(self._reads)} argument{'s' if len(self._reads) > 1 else ''} ({', '.join(self._reads)})"
             raise TypeError(f"sql(): {self._name}() takes {wanted}, and is called with {len(arguments)}")
@@ -270,13 +328,21 @@ class ModelCalls:
         columns = [column] if len(self._adds) == 1 else [f"{column} {name}" for name in self._adds]
         names = dict(zip((*self._reads, *self._adds), (*arguments, *columns), strict=True))
         model: Any = declared._fn._over(names)  # type: ignore[union-attr]
+        compute, *others = (dict(own) for own in declared._computes)
         if all(options[name] is None for name in ("compute", "concurrency")) and not options["num_gpus"]:
             # One actor computes with all processors of its machine.
             compute["max_workers"] = 1
-        spec = _functions.model_spec(model, compute, options["num_cpus"])
+        spec, *specs = (
+            _functions.model_spec(_worker_kinds.of_model(_CALL, model, kind), own, kind.placed["num_cpus"])
+            for kind, own in zip(declared._kinds, (compute, *others), strict=True)
+        )
+        compute["others"] = [
+            _functions.other_workers(own, batch_rows=None, model=spec_of_kind)
+            for own, spec_of_kind in zip(others, specs, strict=True)
+        ]
         kept = None
         if options["cache"] is not None:
-            kept = _caching.of_model(_CALL, options["cache"], [spec], plan.model_files(spec))
+            kept = _caching.of_model(_CALL, options["cache"], (spec, *specs), plan.model_files(spec))
         return "model", (spec, compute, declared._failures, kept), {}, columns
 
     def _check(self, schema: Any, arguments: Sequence[str]) -> None:

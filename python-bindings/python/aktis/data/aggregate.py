@@ -18,9 +18,11 @@ from ._aggregation import ALL, Aggregation, Call, named
 from ._computed import computed
 from ._keywords import Keywords, Refused
 from ._own_aggregates import AggregateFn, AggregateFnV2, ApproximateTopK, OwnAggregation, ValueCounter
-from .expressions import col
+from .expressions import col, udf
 
 if TYPE_CHECKING:
+    import pyarrow
+
     from .dataset import Dataset
 
 __all__ = [
@@ -300,7 +302,7 @@ class AsList(Aggregation):
 
 
 class MissingValuePercentage(Aggregation):
-    """Which percentage of the rows has a null, from 0 to 100; null where there is no row.
+    """Which percentage of the rows has a null or NaN, from 0 to 100; null where there is no row.
 
     Args:
         on: the column.
@@ -313,8 +315,16 @@ class MissingValuePercentage(Aggregation):
 
     def __init__(self, on: str, alias_name: str | None = None) -> None:
         on, name = named(self, on, alias_name, "missing_pct")
-        calls = {"n": Call("count", on), "all": ALL}
-        super().__init__(name, on, calls, "CASE WHEN {all} > 0 THEN 100.0 * ({all} - {n}) / {all} END")
+        is_missing = f"aktis: whether {on} is missing"
+        calls = {"n": Call("sum", is_missing), "all": ALL}
+        super().__init__(name, on, calls, "CASE WHEN {all} > 0 THEN 100.0 * {n} / {all} END")
+        self._computed = {is_missing: udf(return_dtype="int64")(_is_missing)(col(on))}
+
+    def _over(self, columns: pyarrow.Schema | None) -> Aggregation:
+        if columns is None or self._on not in columns.names or _may_have_nan(columns.field(self._on).type):
+            return self
+        calls = {"n": Call("count", self._on), "all": ALL}
+        return Aggregation(self.name, self._on, calls, "CASE WHEN {all} > 0 THEN 100.0 * ({all} - {n}) / {all} END")
 
 
 class ZeroPercentage(Aggregation):
@@ -367,6 +377,21 @@ class ApproximateQuantile(Aggregation):
         super().__init__(name, on, {**calls, "n": Call("count", on)}, sql)
 
 
+def _may_have_nan(kind: Any) -> bool:
+    import pyarrow
+
+    return pyarrow.types.is_floating(kind) or pyarrow.types.is_dictionary(kind)
+
+
+def _is_missing(values: Any) -> Any:
+    """1 for each null or NaN, of columns of any type."""
+    import pyarrow.compute
+
+    # Its functions are made when it is imported: no checker sees them.
+    compute: Any = pyarrow.compute
+    return compute.is_null(values, nan_is_null=True).cast("int64")
+
+
 def quoted(name: str) -> str:
     """A name of a column in SQL.
 
@@ -384,6 +409,8 @@ def grouped(dataset: Dataset, keys: list[str], aggregations: Sequence[Aggregatio
                 f"aggregate() takes aggregations such as aktis.data.aggregate.Sum('x'), not {aggregation!r}; for a function of "
                 "your own use AggregateFn, or groupby(...).map_groups()"
             )
+    columns = dataset._plan.schema()
+    aggregations = _told_apart([aggregation._over(columns) for aggregation in aggregations])
     _check_columns(dataset, keys, aggregations)
     helpers = {name: expr for each in aggregations for name, expr in (each._computed or {}).items()}
     if helpers:
@@ -401,6 +428,16 @@ def grouped(dataset: Dataset, keys: list[str], aggregations: Sequence[Aggregatio
         )
     groups = dataset._then(dataset._plan.group(keys, calls, outputs))
     return _custom_aggregates.finished(groups, keys, own) if own else groups
+
+
+def _told_apart(aggregations: Sequence[Aggregation]) -> list[Aggregation]:
+    """The same, of which the second of a name has a 2 behind it, the third a 3, as in Ray."""
+    counts: dict[str, int] = {}
+    told = []
+    for aggregation in aggregations:
+        count = counts[aggregation.name] = counts.get(aggregation.name, 0) + 1
+        told.append(aggregation if count == 1 else aggregation._named(f"{aggregation.name}_{count}"))
+    return told
 
 
 def _check_columns(dataset: Dataset, keys: list[str], aggregations: Sequence[Aggregation]) -> None:

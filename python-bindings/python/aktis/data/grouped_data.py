@@ -200,7 +200,7 @@ class GroupedData:
             fn: a function from a batch to a batch (or to an iterator of batches), or a class whose ``__call__`` is one.
             zero_copy_batch: as in :meth:`Dataset.map_batches`.
             compute: as in :meth:`Dataset.map_batches`.
-            batch_format: of the groups, as in :meth:`Dataset.map_batches`.
+            batch_format: of the groups: ``"pandas"``, which is the default, ``"numpy"`` or ``"pyarrow"``.
             fn_args, fn_kwargs, fn_constructor_args, fn_constructor_kwargs: as in :meth:`Dataset.map_batches`.
             num_cpus, num_gpus, memory, concurrency, resources: as in :meth:`Dataset.map_batches`.
             remote_args: as in :meth:`Dataset.map_batches`.
@@ -210,6 +210,7 @@ class GroupedData:
 
         Raises:
             TypeError, ValueError: as for :meth:`Dataset.map_batches`; or the function is async.
+            ImportError: groups are data frames, and pandas is not installed.
 
         >>> import aktis.data
         >>> ds = aktis.data.from_items([{"k": 1, "v": 2}, {"k": 1, "v": 4}])
@@ -225,7 +226,7 @@ class GroupedData:
         )  # fmt: skip
         name = _functions.apply_kind(fn, "MapGroups")
         definition = _functions.definition_of(
-            fn, kind="groups", name=name, batch_format=_batches.check_format(batch_format), zero_copy=zero_copy_batch,
+            fn, kind="groups", name=name, batch_format=_batches.format_of_groups(batch_format), zero_copy=zero_copy_batch,
             args=fn_args, kwargs=fn_kwargs, constructor_args=fn_constructor_args,
             constructor_kwargs=fn_constructor_kwargs, keys=self._keys,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any, assert_type
 import aktis
 import aktis.data
 import numpy as np
-from aktis.data.expressions import Expr, col, lit, random, star
+from aktis.data.expressions import Expr, col, lit, random, star, unnest
 from aktis.util.queue import Queue
 from aktis.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -233,6 +233,8 @@ def datasets() -> None:
     computed = computed.select_columns([star(), col("x").dt.year().alias("year")]).add_column("r", random(seed=1))
     assert_type(aktis.data.sql("select x from a", a=computed), aktis.data.Dataset)
     called = aktis.data.SqlFunction(lambda array: array, "float32", num_cpus=0.5)
+    aktis.data.SqlFunction(Model, "int8", compute=[on_gpus], token_budget=64, tokens=lambda texts: [1] * len(texts))
+    ds.with_columns({"y": col("x")}, unnest(col("z"))).with_columns(unnest(col("z")))
     queried = aktis.data.sql(
         "select f(x), g(y) from a", functions={"f": called, "g": aktis.models.TextEmbedder("m")}, a=ds
     )
