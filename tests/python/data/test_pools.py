@@ -1,9 +1,12 @@
 """Budgets, statistics, plans."""
 
+import atexit
+
 import aktis.data
 import numpy
 import pytest
 from aktis.data import ActorPoolStrategy, DataContext
+from waiting import until
 
 
 @pytest.fixture
@@ -69,3 +72,29 @@ def test_stats_say_what_sorts_may_hold():
         assert len(ds.take_all()) == 100
         assert (ds.get_stats_summary()["relational_bytes"] > 0) == has_any
         assert ("Sorts, joins and groups may hold" in ds.stats()) == has_any
+
+
+class Closes:
+    """Notes what it does at the end of its worker."""
+
+    def __init__(self, noted):
+        self.noted = noted
+        atexit.register(self.note, "functions")
+
+    def __call__(self, row):
+        return row
+
+    def note(self, what):
+        with self.noted.open("a") as file:
+            file.write(f"{what}\n")
+
+    def __del__(self):
+        self.note("object")
+
+
+def test_object_of_a_class_is_deleted_at_the_end_of_its_worker(tmp_path):
+    noted = tmp_path / "noted"
+    ds = aktis.data.range(10).map(Closes, fn_constructor_args=(noted,), concurrency=1)
+    assert len(ds.take_all()) == 10
+    until(lambda: noted.exists() and "object" in noted.read_text(), "the end of the worker")
+    assert noted.read_text() == "functions\nobject\n"

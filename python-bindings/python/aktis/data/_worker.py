@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import collections
 import functools
 import gc
 import inspect
 import pickle
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -51,6 +53,18 @@ _ROW_KINDS = ("rows", "flat_rows", "mask")
 _END = object()
 
 
+def _let_go(loaded: weakref.ref[LoadedFunction]) -> None:
+    """At the end of the worker: nothing else deletes the object of a class, whose ``__del__`` may have something to close."""
+    kept = loaded()
+    if kept is not None:
+        kept.forget_calls()
+        kept._function = _over
+
+
+def _over(_: Any) -> Any:
+    raise RuntimeError("the worker ends, and its function has been let go")
+
+
 class LoadedFunction:
     """A function that is ready. The native worker calls :meth:`begin`, at most :attr:`calls_ahead` times or, where
     :attr:`limits_calls`, more often, and then :meth:`next_output` for the first of these calls until None."""
@@ -59,6 +73,8 @@ class LoadedFunction:
         self._overlapping = Overlapping()
         function = definition["function"]
         if definition["is_class"]:
+            # Before its constructor, so that what this registers itself runs with the object still there.
+            atexit.register(_let_go, weakref.ref(self))
             if definition["is_async"]:
                 # So that what its constructor makes belongs to the loop of the calls.
                 asyncio.set_event_loop(self._overlapping.loop)
