@@ -85,6 +85,10 @@ def test_pairs_for_tensorflow_have_the_types_of_their_columns(tf):
     assert features["even"].shape == (None, 2) and features["name"].dtype is tf.string
     assert (label.shape, label.dtype, label.name, weight.dtype) == ((None,), tf.int64, "label", tf.float64)
     assert pairs.options().experimental_distribute.auto_shard_policy is tf.data.experimental.AutoShardPolicy.OFF
+    # Arrays of rows have no shape in their type, and one in each batch.
+    loose = aktis.data.from_items([{"x": numpy.zeros((2, 3)), "y": 0}]).to_tf("x", "y")
+    assert isinstance(loose.element_spec[0], tf.TensorSpec) and loose.element_spec[0].shape == (None, None, None)
+    assert [features.shape for features, _ in loose] == [(1, 2, 3)]
     for _ in range(2):
         batches = list(pairs)
         assert [label.numpy().tolist() for _, label, _ in batches] == [[0, 1], [0]]

@@ -7,6 +7,16 @@ import aktis.data
 import numpy
 import pyarrow
 import pytest
+from pyarrow import parquet
+
+
+def test_chosen_columns_come_with_the_path_that_is_asked_for_besides(tmp_path):
+    parquet.write_table(pyarrow.table({"id": [1], "x": [2]}), tmp_path / "a.parquet")
+    path = str(tmp_path / "a.parquet")
+    ds = aktis.data.read_parquet(path, columns=["id"], include_paths=True)
+    assert ds.take_all() == [{"id": 1, "path": path}]
+    ds = aktis.data.read_parquet(path, columns=["path", "x"], include_paths=True)
+    assert ds.columns() == ["path", "x"]
 
 
 def test_lines_of_text_are_rows_and_empty_ones_are_not(tmp_path):

@@ -57,7 +57,7 @@ def read_parquet(
         file_extensions: Endings of the files of a folder that are read, in small letters or capitals; ``None``: all files.
         partitioning: ``"hive"``: folders like ``day=2024-01-01`` add a column of text; ``None``: they do not; a
             ``datasource.Partitioning`` says more.
-        include_paths: Adds the column ``path``; a filter by it passes over files.
+        include_paths: Adds the column ``path``, also to chosen ones; a filter by it passes over files.
         ignore_missing_paths: Passes over paths that are not there, as long as there is another.
         skip_paths: A file or folder, or a list of these, that is left out, whether it is there or not.
         shuffle: ``"files"``: reads the files in an order by chance; a ``FileShuffleConfig(seed=...)``: in the same one every time.
@@ -116,7 +116,10 @@ def read_parquet(
     dataset = _partitioning.applied("read_parquet", dataset, partitioning, names, include_paths=include_paths)
     if filter is not None:
         dataset = dataset._then(filtered(dataset._plan, "read_parquet(filter=...)", filter))
-    return dataset if columns is None else dataset.select_columns(columns)
+    if columns is None:
+        return dataset
+    # It was asked for by another argument.
+    return dataset.select_columns([*columns, *(["path"] if include_paths and "path" not in columns else [])])
 
 
 def range(n: int, **hints: Unpack[SourceHints]) -> Dataset:

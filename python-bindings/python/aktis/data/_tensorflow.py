@@ -174,6 +174,7 @@ def _spec_of(tf: Any, field: pyarrow.Field) -> Any:
             f"to_tf(): the column {field.name!r} of the type {field.type} has no tensor: make numbers of it in map_batches(), or give "
             "feature_type_spec and label_type_spec"
         )
-    if shape.count(None) > 1:
+    # Arrays whose type tells no shape are mostly of one, such as images: those of a batch that are not are an error.
+    if shape.count(None) > 1 and tensor is None:
         return tf.RaggedTensorSpec(shape, dtype=dtype)
     return tf.TensorSpec(shape, dtype=dtype, name=field.name)
