@@ -25,8 +25,6 @@ from pyarrow import parquet
 class Lines(FileBasedDatasource):
     """A row per line; some come as data frames."""
 
-    _FILE_EXTENSIONS = ("lines", "lines.gz")
-
     def _read_stream(self, f, path):
         for number, line in enumerate(f.read().decode().split()):
             yield {"line": [line]} if number else pandas.DataFrame({"line": [line]})
@@ -54,7 +52,9 @@ def lines_of(folder):
 
 def test_files_of_an_own_source_give_their_rows_with_what_paths_tell(tmp_path):
     folder = lines_of(tmp_path)
-    ds = aktis.data.read_datasource(Lines(str(folder), include_paths=True, partitioning="hive"))
+    ds = aktis.data.read_datasource(
+        Lines(str(folder), include_paths=True, partitioning="hive", file_extensions=["lines", "gz"])
+    )
     rows = {(row["line"], row["day"], os.path.basename(row["path"])) for row in ds.take_all()}
     assert rows == {("one", "1", "a.lines"), ("two", "1", "a.lines"), ("three", None, "b.lines.gz")}
     assert len(ds.input_files()) == 2
@@ -63,6 +63,7 @@ def test_files_of_an_own_source_give_their_rows_with_what_paths_tell(tmp_path):
         ({"partition_filter": lambda paths: [path for path in paths if "day" in path]}, ["one", "two"]),
         ({"ignore_missing_paths": True, "shuffle": FileShuffleConfig(seed=1)}, ["one", "three", "two"]),
     ):
+        more = {"file_extensions": ["lines", "gz"], **more}
         paths = [str(folder), *([str(folder / "gone")] if "ignore_missing_paths" in more else [])]
         assert sorted(row["line"] for row in aktis.data.read_datasource(Lines(paths, **more)).take_all()) == left
 
@@ -153,6 +154,15 @@ def test_own_files_are_one_of_several_outputs_of_a_job(tmp_path):
         ds.write_parquet(str(tmp_path / "table"))
     assert aktis.data.read_json(str(tmp_path / "rows")).count() == 4
     assert aktis.data.read_parquet(str(tmp_path / "table")).count() == 4
+
+
+def test_modules_are_where_scripts_for_ray_have_them():
+    from aktis.data.datasource import datasink, datasource, file_based_datasource, file_datasink, filename_provider
+
+    assert (datasink.Datasink, datasource.ReadTask) == (aktis.data.Datasink, aktis.data.ReadTask)
+    assert file_based_datasource.FileBasedDatasource is FileBasedDatasource
+    assert file_datasink.RowBasedFileDatasink is RowBasedFileDatasink
+    assert filename_provider.FilenameProvider is FilenameProvider
 
 
 def test_block_accessor_gives_blocks_in_each_form():

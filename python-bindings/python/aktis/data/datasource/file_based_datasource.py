@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from . import Datasource
 
@@ -35,7 +35,7 @@ class FileBasedDatasource(Datasource):
         ignore_missing_paths: Passes over paths that are not there.
         shuffle: ``"files"``, or a ``FileShuffleConfig``.
         include_paths: Adds the column ``path``.
-        file_extensions: Endings of the files of a folder that are read; ``None``: those of the class in ``_FILE_EXTENSIONS``, or all.
+        file_extensions: Endings of the files of a folder that are read; ``None``: all files.
 
     Raises:
         TypeError: the class has a method that is not called.
@@ -49,8 +49,6 @@ class FileBasedDatasource(Datasource):
     >>> aktis.data.read_datasource(Lengths(path)).take_all()
     [{'length': 3}]
     """
-
-    _FILE_EXTENSIONS: ClassVar[str | Sequence[str] | None] = None
 
     def __init__(
         self,
@@ -80,7 +78,7 @@ class FileBasedDatasource(Datasource):
         #: What :class:`aktis.data._chosen_files.Files` is told, but for what is said of the run.
         self._told = (
             paths,
-            self._FILE_EXTENSIONS if file_extensions is None else file_extensions,
+            file_extensions,
             partitioning,
             include_paths,
             ignore_missing_paths,
