@@ -160,3 +160,11 @@ def test_parser_reads_paths_as_ray_does():
 
 def test_ray_has_them_in_a_module_of_their_own():
     assert PartitioningOfRay is Partitioning
+
+
+def test_folder_where_partitions_begin_may_be_a_path(tmp_path):
+    (tmp_path / "dog").mkdir()
+    (tmp_path / "dog" / "a.csv").write_text("id\n1\n")
+    partitioning = Partitioning("dir", base_dir=tmp_path, field_names=["kind"])
+    assert aktis.data.read_csv(tmp_path, partitioning=partitioning).take_all() == [{"id": 1, "kind": "dog"}]
+    assert PathPartitionParser(partitioning)(str(tmp_path / "dog" / "a.csv")) == {"kind": "dog"}

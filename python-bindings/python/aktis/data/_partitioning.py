@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 
-class PartitionStyle(enum.Enum):
+class PartitionStyle(str, enum.Enum):
     """How folders are named."""
 
     HIVE = "hive"
@@ -39,10 +39,14 @@ class Partitioning:
     """
 
     style: PartitionStyle | str = PartitionStyle.HIVE
-    base_dir: str | None = None
+    base_dir: str | os.PathLike[str] | None = None
     field_names: Sequence[str | None] | None = None
     field_types: Mapping[str, Any] | None = None
     filesystem: None = None
+
+    def __post_init__(self) -> None:
+        if self.base_dir is not None:
+            object.__setattr__(self, "base_dir", os.fspath(self.base_dir))
 
 
 #: How Hive writes that there is no value.
@@ -67,7 +71,7 @@ class PathPartitionParser:
     @staticmethod
     def of(
         style: PartitionStyle | str = PartitionStyle.HIVE,
-        base_dir: str | None = None,
+        base_dir: str | os.PathLike[str] | None = None,
         field_names: Sequence[str | None] | None = None,
         field_types: Mapping[str, Any] | None = None,
         filesystem: None = None,
@@ -125,7 +129,7 @@ class PathPartitionFilter:
     def of(
         filter_fn: Callable[[dict[str, Any]], bool],
         style: PartitionStyle | str = PartitionStyle.HIVE,
-        base_dir: str | None = None,
+        base_dir: str | os.PathLike[str] | None = None,
         field_names: Sequence[str | None] | None = None,
         field_types: Mapping[str, Any] | None = None,
         filesystem: None = None,
@@ -262,11 +266,11 @@ def _style(function: str, partitioning: Any) -> str:
     return style
 
 
-def _base_of(base_dir: str | None, paths: list[str]) -> str:
+def _base_of(base_dir: str | os.PathLike[str] | None, paths: list[str]) -> str:
     """``base_dir`` as the paths have it."""
     if not base_dir:
         return ""
-    plain = base_dir.rstrip("/")
+    plain = os.fspath(base_dir).rstrip("/")
     named = [plain, plain.partition("://")[2] or plain]
     if "://" not in plain or plain.startswith("file://"):
         named.append(os.path.abspath(plain.removeprefix("file://")))
