@@ -245,6 +245,23 @@ def test_sink_is_told_of_failure(tmp_path):
         aktis.data.range(10).write_datasink(print)  # pyright: ignore[reportArgumentType]
 
 
+def test_sink_returns_what_only_the_script_knows():
+    class Told:
+        def __init__(self, rows):
+            self.rows = rows
+
+    class Counting(Datasink[Told]):
+        def write(self, blocks, ctx):
+            return Told(sum(block.num_rows for block in blocks))
+
+        def on_write_complete(self, write_result):
+            told.extend(write_result.write_returns)
+
+    told: list[Told] = []
+    aktis.data.range(10).write_datasink(Counting())
+    assert sum(one.rows for one in told) == 10 and all(isinstance(one, Told) for one in told)
+
+
 class Squares:
     def __len__(self):
         return 100

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import tarfile
 from typing import Any
 
@@ -76,3 +77,21 @@ def test_broken_archives_are_named(tmp_path):
     code = packed(tmp_path / "d.tar", [("1.pkl", b"x")])
     with pytest.raises(ValueError, match="may run code"):
         aktis.data.read_webdataset(code).take_all()
+
+
+def test_members_of_msgpack_are_values(monkeypatch):
+    """The package may not be there: what stands for it is JSON."""
+    from types import SimpleNamespace
+
+    from aktis.data._formats import webdataset, write_webdataset
+
+    package = SimpleNamespace(
+        packb=lambda value, default: json.dumps(value, default=default).encode(),
+        unpackb=lambda data, raw: json.loads(data),
+    )
+    monkeypatch.setitem(sys.modules, "msgpack", package)
+    sample = write_webdataset.encoded({"__key__": "a", "mp": {"x": numpy.arange(2)}})
+    assert webdataset.decoded(sample) == {"__key__": "a", "mp": {"x": [0, 1]}}
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    with pytest.raises(ImportError, match=r"read_webdataset\(\) needs msgpack: pip install msgpack"):
+        webdataset.decoded(sample)

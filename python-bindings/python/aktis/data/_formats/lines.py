@@ -50,6 +50,11 @@ def compression_said(function: str, args: Mapping[str, Any] | None) -> Any:
             pyarrow.Codec(said)
         except (ValueError, pyarrow.ArrowException) as error:
             raise ValueError(f"{function}(): compression={said!r}: {error}") from None
+        if said == "snappy":
+            raise ValueError(
+                f"{function}(): compression='snappy' is one of blocks, and files of it are of several kinds: give None, and unpack the bytes "
+                "in a function, by snappy.StreamDecompressor().decompress() for instance"
+            )
     return said
 
 

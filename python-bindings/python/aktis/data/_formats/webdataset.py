@@ -14,6 +14,7 @@ from typing import Any
 import numpy
 
 from aktis.data import _batches
+from aktis.data._packages import needs
 
 from .reading import Format, Part
 
@@ -148,6 +149,8 @@ def _value(ending: str, data: bytes) -> Any:
         return int(data)
     if ending == "json":
         return json.loads(data)
+    if ending == "mp":
+        return needs("read_webdataset", "msgpack", "msgpack").unpackb(data, raw=False)
     if ending == "npy":
         return numpy.load(io.BytesIO(data), allow_pickle=False)
     if ending in _IMAGES:

@@ -13,6 +13,7 @@ import numpy
 import pyarrow
 
 from aktis.data import _batches
+from aktis.data._packages import needs
 
 from .lines import ending_of
 from .webdataset import _IMAGES
@@ -108,6 +109,8 @@ def _data(ending: str, value: Any) -> Any:
         return str(int(value)).encode()
     if ending == "json":
         return json.dumps(value, default=lambda inner: inner.tolist()).encode()
+    if ending == "mp":
+        return needs("write_webdataset", "msgpack", "msgpack").packb(value, default=lambda inner: inner.tolist())
     if ending == "npy":
         file = io.BytesIO()
         numpy.save(file, numpy.asarray(value), allow_pickle=False)

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import pickle
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -301,10 +300,12 @@ class WriteTask:
         self.__name__ = f"Write{datasink.get_name()}"
 
     def __call__(self, batch: Any) -> Any:
+        import cloudpickle
         import pyarrow
 
         context = TaskContext(task_idx=random.getrandbits(62), op_name=self.__name__)
-        result = pickle.dumps(self._datasink.write([batch], context))
+        # Classes of the user's script are known there alone.
+        result = cloudpickle.dumps(self._datasink.write([batch], context))
         return pyarrow.table(
             {
                 "num_rows": [batch.num_rows],
