@@ -205,21 +205,11 @@ def udf(return_dtype: Any = None) -> Callable[[Callable[..., Any]], Callable[...
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        _refuse_asynchronous(function)
         if inspect.isclass(function):
             return lambda *args, **kwargs: _expression_of(function, return_dtype, (args, kwargs))
         return _expression_of(function, return_dtype, None)
 
     return decorate
-
-
-def _refuse_asynchronous(function: Callable[..., Any]) -> None:
-    called = function.__call__ if inspect.isclass(function) else function
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        raise TypeError(
-            f"udf(): {function.__name__} is asynchronous, and functions of expressions are not: give it to map_batches(), whose calls "
-            "overlap"
-        )
 
 
 def _expression_of(function: Callable[..., Any], return_dtype: Any, constructor: Any) -> Callable[..., Expr]:
