@@ -262,6 +262,31 @@ def test_sink_returns_what_only_the_script_knows():
     assert sum(one.rows for one in told) == 10 and all(isinstance(one, Told) for one in told)
 
 
+def test_what_only_this_node_can_read_or_write_is_refused_where_there_are_others(monkeypatch):
+    class Here(Numbers):
+        supports_distributed_reads = False
+
+    class Away(Noted):
+        supports_distributed_writes = False
+
+    class Large(Datasink):
+        min_bytes_per_write = 1
+
+    source = Here(3, lambda numbers: {"id": list(numbers)})
+    assert aktis.data.read_datasource(source).count() == 3
+    with pytest.raises(
+        NotImplementedError, match=r"Large\.min_bytes_per_write is not there yet: say min_rows_per_write"
+    ):
+        aktis.data.range(1).write_datasink(Large())
+    monkeypatch.setattr("aktis.nodes", lambda: [{"Alive": True}, {"Alive": True}])
+    with pytest.raises(
+        NotImplementedError, match=r"Here\.supports_distributed_reads = False is not there yet.*from_items"
+    ):
+        aktis.data.read_datasource(source)
+    with pytest.raises(NotImplementedError, match=r"Away\.supports_distributed_writes = False is not there yet"):
+        aktis.data.range(1).write_datasink(Away("nowhere"))
+
+
 class Squares:
     def __len__(self):
         return 100

@@ -5,6 +5,7 @@ The names are those of Ray 2.60.0.
 
 import aktis.data
 import aktis.data.aggregate
+import aktis.data.checkpoint
 import aktis.data.datasource
 import aktis.data.expressions
 import aktis.data.llm
@@ -42,6 +43,10 @@ read_binary_files read_clickhouse read_csv read_databricks_tables read_datasourc
 read_hudi read_iceberg read_images read_json read_kafka read_lance read_lerobot read_mcap read_mongo read_numpy read_orc
 read_parquet read_snowflake read_sql read_text read_tfrecords read_unity_catalog read_videos read_webdataset read_zarr
 """
+CHECKPOINT = """
+CheckpointBackend CheckpointConfig CheckpointFilter CheckpointManager IdColumnCheckpointManager NumpyArrayBasedCheckpointFilter
+"""
+COLLATE = "ArrowBatchCollateFn CollateFn DefaultCollateFn NumpyBatchCollateFn PandasBatchCollateFn is_tensor_batch_type"
 DATASOURCE = """
 BaseFileMetadataProvider BlockBasedFileDatasink Connection Datasink Datasource DefaultFileMetadataProvider
 DeltaSharingDatasource DummyOutputDatasink FileBasedDatasource FileMetadataProvider FileShuffleConfig FilenameProvider
@@ -71,6 +76,8 @@ CASES = [
         ("DataIterator", ITERATOR),
         ("aktis.data.aggregate", AGGREGATE),
         ("aktis.data", DATA),
+        ("aktis.data.checkpoint", CHECKPOINT),
+        ("aktis.data.collate_fn", COLLATE),
         ("aktis.data.datasource", DATASOURCE),
         ("aktis.data.expressions", EXPRESSIONS),
         ("Expr", EXPR),
@@ -89,6 +96,8 @@ def test_name_is_there_or_refused_with_what_to_use(owner, name):
         "DataIterator": ds.iterator(),
         "aktis.data.aggregate": aktis.data.aggregate,
         "aktis.data": aktis.data,
+        "aktis.data.checkpoint": aktis.data.checkpoint,
+        "aktis.data.collate_fn": aktis.data.collate_fn,
         "aktis.data.datasource": aktis.data.datasource,
         "aktis.data.expressions": aktis.data.expressions,
         "Expr": aktis.data.expressions.col("id"),

@@ -184,6 +184,14 @@ _DATASET = {
 _AGGREGATE = {
     "VectorizedAggregateFnV2": "accumulators are merged two by two here: derive from AggregateFnV2, and give combine() in the place of combine_column()"
 }
+_CHECKPOINT = dict.fromkeys(
+    ("CheckpointBackend", "CheckpointFilter", "CheckpointManager", "IdColumnCheckpointManager", "NumpyArrayBasedCheckpointFilter"),
+    "jobs go on by the ledger beside their output, without a column of ids: see docs/data/resume.md",
+)  # fmt: skip
+_COLLATE = {
+    "DefaultCollateFn": "it is what happens without a collate_fn: leave it out",
+    "is_tensor_batch_type": "ask isinstance(batch, torch.Tensor)",
+}
 _LLM = {
     "PrepareMultimodalStageConfig": "load pictures and others in preprocess=, and return them as 'multimodal_data' with a 'prompt'",
     "SGLangEngineProcessorConfig": _ENGINE,
@@ -193,6 +201,8 @@ _INSTEAD = {
     "aktis": _TOP,
     "aktis.data": _DATA,
     "aktis.data.aggregate": _AGGREGATE,
+    "aktis.data.checkpoint": _CHECKPOINT,
+    "aktis.data.collate_fn": _COLLATE,
     "aktis.data.datasource": _DATASOURCE,
     "aktis.data.expressions": _EXPRESSIONS,
     "aktis.data.llm": _LLM,

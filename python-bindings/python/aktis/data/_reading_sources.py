@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import _native
+from . import _native, _one_node
 from ._chosen_files import PART_BYTES
 from ._functions import definition_of
 from ._reading import _check_hints
@@ -33,6 +33,7 @@ def read_datasource(datasource: Datasource, **hints: Unpack[SourceHints]) -> Dat
 
     Raises:
         TypeError: it is no Datasource, or a task cannot be sent to workers.
+        NotImplementedError: it says that only this node can read, and there are others.
 
     Example:
         >>> from aktis.data import Datasource, ReadTask
@@ -45,6 +46,11 @@ def read_datasource(datasource: Datasource, **hints: Unpack[SourceHints]) -> Dat
     from ._formats import tasks
     from .datasource import Datasource, FileBasedDatasource, ReadTask
 
+    if not getattr(datasource, "supports_distributed_reads", True):
+        _one_node.check_is_here(
+            f"{type(datasource).__name__}.supports_distributed_reads",
+            "give from_items() or from_arrow() what only this process can read",
+        )
     if isinstance(datasource, FileBasedDatasource):
         from ._chosen_files import Files
         from ._formats.own import Own

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _folders, _partition_columns, _together
+from . import _folders, _one_node, _partition_columns, _together
 from ._keywords import Keywords, Refused
 from ._output import Output
 
@@ -344,6 +344,7 @@ class WritingFiles:
 
         Raises:
             TypeError: it is no Datasink, or cannot be sent to workers.
+            NotImplementedError: it asks for something that is not there, see the error.
             TaskError: as for :meth:`take`.
 
         Example:
@@ -363,6 +364,15 @@ class WritingFiles:
             raise TypeError(
                 f"write_datasink() takes an aktis.data.Datasink, not {type(datasink).__name__}: derive from it, and give it a method "
                 "write(self, blocks, ctx)"
+            )
+        if not getattr(datasink, "supports_distributed_writes", True):
+            _one_node.check_is_here(
+                f"{type(datasink).__name__}.supports_distributed_writes",
+                "return the rows from write(), and keep them in on_write_complete(), which runs here",
+            )
+        if getattr(datasink, "min_bytes_per_write", None) is not None:
+            raise NotImplementedError(
+                f"{type(datasink).__name__}.min_bytes_per_write is not there yet: say min_rows_per_write"
             )
         if isinstance(datasink, FileDatasink):
             self._write_own_files(datasink, concurrency)

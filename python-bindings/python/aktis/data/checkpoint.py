@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._keywords import Keywords, Refused
 
@@ -88,3 +88,11 @@ done; a second run follows mode=
         raise TypeError(
             f"DataContext.checkpoint_config is a CheckpointConfig, a dict of its arguments, or None, not {type(given).__name__}"
         )
+
+
+if not TYPE_CHECKING:  # checkers are to report what there is not
+
+    def __getattr__(name: str) -> object:
+        from aktis._messages.missing import explained
+
+        raise AttributeError(explained(__name__, name, __all__))

@@ -12,7 +12,9 @@ A function gets a dict of numpy arrays; a class that begins with one of these sa
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+__all__ = ["ArrowBatchCollateFn", "CollateFn", "NumpyBatchCollateFn", "PandasBatchCollateFn"]
 
 
 class CollateFn(abc.ABC):
@@ -63,3 +65,11 @@ class PandasBatchCollateFn(CollateFn):
     """
 
     batch_format: ClassVar[str] = "pandas"
+
+
+if not TYPE_CHECKING:  # checkers are to report what there is not
+
+    def __getattr__(name: str) -> object:
+        from aktis._messages.missing import explained
+
+        raise AttributeError(explained(__name__, name, __all__))
