@@ -261,7 +261,7 @@ impl StageCutter {
     }
 
     fn late(&mut self, step: &LateStep) {
-        if matches!(step, LateStep::Filter(_)) {
+        if matches!(step, LateStep::Filter(_) | LateStep::Unnest(_)) {
             self.known_rows = None;
         }
         let (name, operator) = Operator::late(step);

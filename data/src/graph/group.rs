@@ -322,6 +322,7 @@ fn is_without_order(operator: &Operator) -> bool {
         | Operator::Declare(_) => true,
         Operator::Sample { .. }
         | Operator::BlockRows(_)
+        | Operator::Unnest(_)
         | Operator::Map(_)
         | Operator::Relational(_) => false,
     }

@@ -334,6 +334,7 @@ fn counts_rows(step: &Operator) -> bool {
         | Operator::Conform(_)
         | Operator::Declare(_)
         | Operator::BlockRows(_)
+        | Operator::Unnest(_)
         | Operator::Map(_) => false,
     }
 }

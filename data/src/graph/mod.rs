@@ -27,6 +27,7 @@ mod size;
 mod task;
 #[cfg(test)]
 mod tests;
+mod unnest;
 mod window;
 
 pub use edge::{Edge, EdgeKind};
@@ -45,7 +46,7 @@ pub use legs::KeptFunctions;
 pub(crate) use legs::{Leg, LegTable, Legs};
 pub(crate) use names::names_of;
 pub(crate) use operator::block_rows_of;
-pub use operator::{Function, MapCall, NamedExpression, Operator};
+pub use operator::{Function, MapCall, NamedExpression, Operator, Unnest};
 pub(crate) use output::StageEnd;
 pub use output::{JobOutput, PlannedOutput};
 pub(crate) use outputs::plan_job_apart;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aktis_inference::ModelSpec;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
+use prost::Message;
 
 use super::fragment::Fragment;
 use crate::block::BlockHandle;
@@ -45,6 +46,8 @@ pub enum Operator {
     BlockRows(NonZeroU64),
     /// Judges the rows, which stay as they are.
     Expect(Expectation),
+    /// Makes a row of each element of a list.
+    Unnest(Unnest),
     /// Works on all rows of an input at once.
     Relational(Fragment),
     /// Calls a function.
@@ -58,6 +61,17 @@ pub struct NamedExpression {
     pub name: String,
     /// What is in it.
     pub expression: Expression,
+}
+
+/// Lists whose elements become rows.
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Unnest {
+    /// Their columns. Of several the first elements stand beside each other, and so on; shorter lists are filled up with nulls.
+    #[prost(string, repeated, tag = "1")]
+    pub columns: Vec<String>,
+    /// Whether a row without an element stays, with nulls.
+    #[prost(bool, tag = "2")]
+    pub keeps_empty: bool,
 }
 
 /// A call of a function.
@@ -157,6 +171,7 @@ impl Operator {
             LateStep::Drop(names) => ("Drop", Self::Drop(names.clone())),
             LateStep::Rename(pairs) => ("Rename", Self::Rename(pairs.clone())),
             LateStep::Declare(columns) => ("Declare", Self::Declare(Arc::clone(columns))),
+            LateStep::Unnest(unnest) => ("Unnest", Self::Unnest(unnest.clone())),
             LateStep::Compute(columns) => {
                 let column = |(name, expression): &(String, Expression)| NamedExpression {
                     name: name.clone(),
@@ -173,7 +188,7 @@ impl Operator {
     /// Whether one row comes out for one row in.
     pub(crate) fn keeps_rows(&self) -> bool {
         match self {
-            Self::Filter(_) | Self::Relational(_) | Self::Sample { .. } => false,
+            Self::Filter(_) | Self::Relational(_) | Self::Sample { .. } | Self::Unnest(_) => false,
             Self::Map(map) => map.keeps_rows && !map.is_mask && !map.failures.loses_rows(),
             Self::Project(_)
             | Self::Compute(_)

@@ -22,7 +22,7 @@ use super::names::{column_of, names_of, over, over_names};
 use super::operator::{NamedExpression, Operator};
 use super::partition::{PartitionBy, RangeKey};
 use crate::error::PlanError;
-use crate::plan::{Expression, Joining};
+use crate::plan::{Expression, Joining, LATERAL};
 
 /// A cube groups by every set of its keys, which are many soon.
 const MOST_KEYS_OF_CUBE: usize = 12;
@@ -45,12 +45,10 @@ impl StageCutter {
             LogicalPlan::Sort(sort) => self.order_by(sort),
             LogicalPlan::Union(union) => self.union_all(union),
             LogicalPlan::Window(window) => self.window(window),
-            LogicalPlan::Values(_) => Err(refused("VALUES", "give a dataset, from_items([...])")),
-            LogicalPlan::Unnest(_) => Err(refused("UNNEST", "use flat_map() on the dataset")),
-            LogicalPlan::RecursiveQuery(_) => Err(refused(
-                "WITH RECURSIVE",
-                "repeat the query in a loop of Python",
-            )),
+            LogicalPlan::Unnest(unnest) => self.unnest(unnest),
+            LogicalPlan::Subquery(_) => {
+                Err(PlanError::InvalidArgument(format!("sql(): {LATERAL}")))
+            }
             other => Err(PlanError::InvalidArgument(format!(
                 "sql(): {} cannot be run",
                 other.display()

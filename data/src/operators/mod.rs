@@ -22,3 +22,4 @@ pub(crate) mod sample;
 pub(crate) mod stream;
 pub mod turns;
 pub mod udf;
+pub(crate) mod unnest;

@@ -153,6 +153,7 @@ pub(crate) fn bind_step(step: &Operator, schema: &Schema) -> Result<Bound, TaskF
         | Operator::Relational(_)
         | Operator::Sample { .. }
         | Operator::BlockRows(_)
+        | Operator::Unnest(_)
         | Operator::Expect(_) => Err(TaskFailure::new(
             ErrorCode::Internal,
             "this step does not work batch by batch",

@@ -11,6 +11,7 @@ use arrow::datatypes::Schema;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DFSchema, DataFusionError};
 use datafusion_expr::Expr;
+use datafusion_expr::expr::LambdaVariable;
 use datafusion_physical_expr::PhysicalExpr;
 
 use crate::plan::functions::with_row_numbers;
@@ -104,7 +105,7 @@ impl fmt::Display for Expression {
     }
 }
 
-/// Without the names of tables, and without other names for the whole.
+/// Without the names of tables, without other names for the whole, and without types of what lambdas get, which batches tell.
 fn unqualified(expr: &Expr) -> Result<Expr, DataFusionError> {
     let transformed = expr.clone().transform(|node| {
         Ok(match node {
@@ -112,6 +113,9 @@ fn unqualified(expr: &Expr) -> Result<Expr, DataFusionError> {
                 Transformed::yes(Expr::Column(Column::new_unqualified(column.name)))
             }
             Expr::Alias(alias) => Transformed::yes(*alias.expr),
+            Expr::LambdaVariable(variable) => Transformed::yes(Expr::LambdaVariable(
+                LambdaVariable::new(variable.name, None),
+            )),
             other => Transformed::no(other),
         })
     })?;

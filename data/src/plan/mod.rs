@@ -7,11 +7,14 @@ mod building;
 mod compute;
 mod computed;
 mod dataset;
+mod dialect;
+mod distinct_on;
 mod expectation;
 pub(crate) mod expressions;
 mod failing;
 mod first_rows;
 pub(crate) mod functions;
+mod lateral;
 mod lifting;
 mod nodes;
 mod pivot;
@@ -24,8 +27,10 @@ mod shared;
 mod sql;
 #[cfg(test)]
 mod tests;
+mod unnest;
 mod unpivot;
 mod unread_clauses;
+mod values;
 mod windows;
 
 pub(crate) use aggregates::aggregate_function;
@@ -49,4 +54,5 @@ pub use nodes::relation::{
 };
 pub use query_functions::{CallStep, Called, QueryArgument, QueryFunction};
 pub(crate) use shared::{CommonPart, PartTable, SharedPlans, has_work, is_by_chance, part_of};
+pub(crate) use sql::LATERAL;
 pub(crate) use windows::window_function;

@@ -25,6 +25,7 @@ use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 use datafusion_functions_aggregate::planner::AggregateFunctionPlanner;
 use datafusion_functions_nested::planner::{FieldAccessPlanner, NestedFunctionPlanner};
 use datafusion_functions_window::planner::WindowFunctionPlanner;
+use datafusion_optimizer::decorrelate_lateral_join::DecorrelateLateralJoin;
 use datafusion_optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
 use datafusion_optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion_optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
@@ -48,6 +49,7 @@ use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
 
 use super::below_joins::PushFilterBelowJoin;
+use super::dialect::SqlDialect;
 use super::first_rows::PushFirstRowsBelowMap;
 use super::semi_joins::PushSemiJoinBelowJoin;
 use super::{aggregates, functions, ray_text, windows};
@@ -130,6 +132,11 @@ impl Planner {
         self.scalars.get(name).cloned()
     }
 
+    /// The function of this name that takes lambdas.
+    pub(crate) fn higher_order(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
+        self.higher_orders.get(name).cloned()
+    }
+
     /// The function of this name over many rows.
     pub(crate) fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
         self.aggregates.get(name).cloned()
@@ -153,6 +160,7 @@ impl Planner {
     /// `text` as a tree of SQL, whatever its columns are.
     pub(crate) fn syntax(&self, text: &str) -> Result<ExprWithAlias> {
         DFParserBuilder::new(text)
+            .with_dialect(&SqlDialect)
             .with_recursion_limit(self.options.sql_parser.recursion_limit.get())
             .build()?
             .parse_into_expr()
@@ -161,6 +169,7 @@ impl Planner {
     /// `query` as trees of SQL.
     pub(super) fn statements(&self, query: &str) -> Result<VecDeque<Statement>> {
         DFParserBuilder::new(query)
+            .with_dialect(&SqlDialect)
             .with_recursion_limit(self.options.sql_parser.recursion_limit.get())
             .build()?
             .parse_statements()
@@ -189,7 +198,10 @@ impl Planner {
     /// of them only the types tell.
     pub(crate) fn joined(&self, expr: Expr, schema: &DFSchema) -> Result<Expr> {
         let is_text = |expr: &Expr| {
-            let kind = expr.get_type(schema);
+            let kind = match expr.get_type(schema) {
+                Ok(DataType::Dictionary(_, values)) => Ok(*values),
+                kind => kind,
+            };
             matches!(
                 kind,
                 Ok(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
@@ -251,6 +263,7 @@ impl Planner {
             .with_query_execution_start_time(props.query_execution_start_time)
             .build();
         let simplifier = ExprSimplifier::new(context);
+        let expr = expr.resolve_lambda_variables(schema)?.data;
         let mut expr = simplifier.coerce(self.joined(expr, schema)?, schema)?;
         for rewrite in self.analyzer.function_rewrites() {
             expr = expr
@@ -282,6 +295,7 @@ fn rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(EliminateJoin::new()),
         Arc::new(DecorrelatePredicateSubquery::new()),
         Arc::new(ScalarSubqueryToJoin::new()),
+        Arc::new(DecorrelateLateralJoin::new()),
         Arc::new(ExtractEquijoinPredicate::new()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
@@ -315,7 +329,7 @@ impl ContextProvider for Planner {
     }
 
     fn get_higher_order_meta(&self, name: &str) -> Option<Arc<HigherOrderUDF>> {
-        self.higher_orders.get(name).cloned()
+        self.higher_order(name)
     }
 
     fn get_aggregate_meta(&self, _: &str) -> Option<Arc<AggregateUDF>> {

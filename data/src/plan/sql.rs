@@ -13,18 +13,22 @@ use datafusion_common::tree_node::TreeNode;
 use datafusion_common::{Result, TableReference, plan_err};
 use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{
-    AggregateUDF, Distinct, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
 };
 use datafusion_sql::parser::Statement;
 use datafusion_sql::planner::SqlToRel;
 use datafusion_sql::sqlparser::ast::{Query, Statement as SqlStatement};
 
 use super::dataset::Dataset;
+use super::distinct_on::first_of_each;
+use super::lateral::unnested_beside;
 use super::lifting::lifted;
 use super::pivot::PivotPlanner;
 use super::planner::{Planner, planner};
 use super::query_functions::{QueryFunction, QueryFunctions};
+use super::unnest::{UnnestPlanner, with_names_of_fields};
 use super::unread_clauses::refuse_unread_clauses;
+use super::values::with_values;
 use crate::error::{PlanError, first_line};
 use crate::graph::plan_job;
 use crate::sinks::Sink;
@@ -58,23 +62,37 @@ impl Dataset {
         });
         let tables = Tables {
             planner: planner(),
-            relations: [Arc::new(PivotPlanner)],
+            relations: [Arc::new(PivotPlanner), Arc::new(UnnestPlanner)],
             tables: tables.collect(),
             functions: &functions,
         };
-        let plan = planned(query, &tables).map_err(|error| explained(&first_line(&error)))?;
-        check_query(&plan)?;
+        let plan = planned(query, &tables)
+            .and_then(with_names_of_fields)
+            .and_then(first_of_each)
+            .and_then(unnested_beside)
+            .and_then(|plan| with_values(plan, |expr| functions.name_in(expr).is_some()))
+            .map_err(|error| explained(&first_line(&error)))?;
         let plan = lifted(plan, &functions, |error| refused(&first_line(error)))?;
+        let is_lateral = |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Subquery(_)));
+        let has_lateral = plan.exists(is_lateral).map_err(PlanError::planner)?;
         let dataset = Self::from_plan(plan);
         check_names(&dataset)?;
         // What cannot be run is told now, and not when rows are taken.
         plan_job(&dataset, &Sink::Consumer).map_err(|error| match error {
+            PlanError::Planner { source, .. } if has_lateral => {
+                refused(&format!("{LATERAL}: {}", first_line(&source)))
+            }
             PlanError::Planner { source, .. } => refused(&first_line(&source)),
             other => other,
         })?;
         Ok(dataset)
     }
 }
+
+/// What is told of a query beside rows that the engine makes no join of.
+pub(crate) const LATERAL: &str = "a LATERAL query of this form cannot be run; lists beside a row are UNNEST(row.list), rows of another \
+    table are found where columns are equal, WHERE b.k = a.k, and the first of them by QUALIFY row_number() OVER (PARTITION BY k ORDER BY \
+    ...)";
 
 fn refused(why: &str) -> PlanError {
     PlanError::InvalidArgument(format!("sql(): {why}"))
@@ -124,18 +142,6 @@ fn query_of(statement: &Statement) -> Option<&Query> {
     }
 }
 
-/// Fails for what the optimiser has no answer to.
-fn check_query(plan: &LogicalPlan) -> Result<(), PlanError> {
-    let is_distinct_on =
-        |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Distinct(Distinct::On(_))));
-    if plan.exists(is_distinct_on).map_err(PlanError::planner)? {
-        return Err(refused(
-            "DISTINCT ON is not there yet: use groupby(key).map_groups(f)",
-        ));
-    }
-    Ok(())
-}
-
 /// A batch knows its columns by their names alone.
 fn check_names(dataset: &Dataset) -> Result<(), PlanError> {
     let mut seen = HashSet::new();
@@ -176,7 +182,7 @@ impl TableSource for Table {
 /// What a query may name: the planner's functions, those that were given, and the datasets.
 struct Tables<'a> {
     planner: &'a Planner,
-    relations: [Arc<dyn RelationPlanner>; 1],
+    relations: [Arc<dyn RelationPlanner>; 2],
     tables: HashMap<String, Arc<dyn TableSource>>,
     functions: &'a QueryFunctions<'a>,
 }
@@ -193,6 +199,13 @@ impl ContextProvider for Tables<'_> {
             names => format!("given are {}", names.join(", ")),
         };
         plan_err!("there is no dataset '{name}'; {given}")
+    }
+
+    fn create_cte_work_table(&self, _: &str, _: SchemaRef) -> Result<Arc<dyn TableSource>> {
+        plan_err!(
+            "WITH RECURSIVE is not there yet: repeat the query in a loop of Python, with new=aktis.data.sql(step, new=new, \
+             ...).materialize(), until new.count() is 0, and put the rounds together by union()"
+        )
     }
 
     fn get_expr_planners(&self) -> &[Arc<dyn ExprPlanner>] {
@@ -282,10 +295,9 @@ mod tests {
     #[test]
     fn clause_that_cannot_be_run_is_named() {
         for (query, clause) in [
-            ("VALUES (1)", "VALUES"),
             (
-                "SELECT DISTINCT ON (id) id FROM docs ORDER BY id",
-                "DISTINCT ON",
+                "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 9) SELECT n FROM t",
+                "WITH RECURSIVE",
             ),
             ("SELECT * FROM docs TABLESAMPLE (10 PERCENT)", "TABLESAMPLE"),
             (

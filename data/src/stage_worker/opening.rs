@@ -17,7 +17,7 @@ use crate::operators::function::SharedFunction;
 use crate::operators::map::Circumstances;
 use crate::operators::relational::first_row_of;
 use crate::operators::stream::{BatchStream, Prefetched};
-use crate::operators::{fragment, group, map, relational, sample};
+use crate::operators::{fragment, group, map, relational, sample, unnest};
 use crate::sources::{Opened, Places};
 use crate::wire::failing::FailingSpec;
 use crate::wire::spec::InputSpec;
@@ -155,6 +155,7 @@ impl StageWorker {
                     let judge = Judge::new(failing, number, expectation, places.clone(), behind);
                     expect::open(judge, stream, first_row_of(input.sequence))
                 }
+                Operator::Unnest(step) => unnest::open(step.clone(), stream),
                 batchwise => relational::open(batchwise.clone(), stream, input.sequence),
             };
             stream = meters.wrap_step(index, next);

@@ -78,6 +78,7 @@ pub(super) fn operator(step: Step) -> Result<Operator, TaskFailure> {
             Operator::BlockRows(rows)
         }
         StepKind::Expect(step) => Operator::Expect(expect::decode(step)?),
+        StepKind::Unnest(step) => Operator::Unnest(step),
         StepKind::Relational(spec) => Operator::Relational(fragment::decode(spec)?),
     })
 }

@@ -66,6 +66,7 @@ pub(super) fn step(operator: &Operator) -> Result<Step, DataFusionError> {
         }),
         Operator::BlockRows(rows) => StepKind::BlockRows(rows.get()),
         Operator::Expect(expectation) => StepKind::Expect(expect::encode(expectation)?),
+        Operator::Unnest(step) => StepKind::Unnest(step.clone()),
         Operator::Relational(work) => StepKind::Relational(fragment::encode(work)?),
     };
     Ok(Step { kind: Some(kind) })

@@ -11,6 +11,7 @@ use super::fragment::FragmentSpec;
 use super::group::GroupSpec;
 use super::sizes::{FrameRows, SizesSpec};
 use super::time::PullTime;
+use crate::graph::Unnest;
 use crate::ledger::Spans;
 use crate::ledger::journal::JournalPart;
 use crate::plan::Batching;
@@ -124,7 +125,10 @@ pub struct RegisteredSpec {
 #[derive(Clone, PartialEq, Message)]
 pub struct Step {
     /// What it is.
-    #[prost(oneof = "StepKind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(
+        oneof = "StepKind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+    )]
     pub kind: Option<StepKind>,
 }
 
@@ -170,6 +174,9 @@ pub enum StepKind {
     /// Says how many rows make a block.
     #[prost(uint64, tag = "13")]
     BlockRows(u64),
+    /// Makes a row of each element of a list.
+    #[prost(message, tag = "14")]
+    Unnest(Unnest),
 }
 
 /// A share of the rows.

@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use aktis_data::graph::plan_job;
+use aktis_data::graph::{Unnest, plan_job};
 use aktis_data::operators::model::{model_files, model_map};
 use aktis_data::plan::{
     Batching, BlockRows, Compute, Dataset, Expectation, Expression, MapSpec, MostViolations,
@@ -221,6 +221,20 @@ impl PyPlan {
 
     fn shuffle(&self, seed: Option<u64>) -> PyResult<Self> {
         self.then(self.dataset.shuffle(seed))
+    }
+
+    /// A row for each element of the lists of these columns; `index`: the column with their places.
+    fn explode(
+        &self,
+        columns: Vec<String>,
+        keeps_empty: bool,
+        index: Option<&str>,
+    ) -> PyResult<Self> {
+        let unnest = Unnest {
+            columns,
+            keeps_empty,
+        };
+        self.then(self.dataset.explode(unnest, index))
     }
 
     fn sample(&self, share: f64, seed: Option<u64>) -> PyResult<Self> {

@@ -8,6 +8,7 @@ import pickle
 from typing import Any
 
 import aktis.data
+import aktis.testing
 import pyarrow
 import pyarrow.compute
 import pytest
@@ -429,3 +430,22 @@ def test_async_functions_are_called_with_columns():
     assert ds.take_all() == [{"id": n, "twice": 2 * n, "last": n + 11} for n in range(5)]
     with pytest.raises(TypeError, match="is async: call it by with_column"):
         ds.groupby("id").with_column("x", double(col("id")))
+
+
+def test_text_of_few_values_is_joined_as_other_text():
+    words = pyarrow.array(["a", None, "b"]).dictionary_encode()
+    ds = aktis.data.from_arrow(pyarrow.table({"word": words}))
+    joined = ds.with_columns({"x": col("word") + "_x", "y": "y_" + col("word")}).select_columns(["x", "y"])
+    assert joined.take_all() == [{"x": "a_x", "y": "y_a"}, {"x": None, "y": None}, {"x": "b_x", "y": "y_b"}]
+
+
+def test_columns_that_are_chosen_behind_a_function_need_not_be_wanted_later():
+    @udf(return_dtype="int64")
+    def same(numbers):
+        return numbers
+
+    with aktis.testing.local():
+        ds = aktis.data.from_items([{"id": 1, "place": 3}]).with_column("t", same(col("id")))
+        assert ds.drop_columns(["place"]).take_all() == [{"id": 1, "t": 1}]
+        assert ds.rename_columns({"place": "p"}).drop_columns(["p"]).take_all() == [{"id": 1, "t": 1}]
+        assert ds.select_columns(["t", "place"]).drop_columns(["place"]).take_all() == [{"t": 1}]

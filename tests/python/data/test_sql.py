@@ -6,6 +6,7 @@ import random
 import sqlite3
 
 import aktis.data
+import aktis.testing
 import pytest
 from aktis.data.expressions import col
 
@@ -275,3 +276,43 @@ def test_columns_that_come_later_fail_the_query_and_are_not_lost(tmp_path):
         aktis.data.sql("select * from rows", rows=rows).take_all()
     chosen = rows.select_columns(["id"])
     assert sorted(row["id"] for row in aktis.data.sql("select id from rows", rows=chosen).take_all()) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("select distinct on (k) k, v, w from t order by k, v desc", [("a", 3, "z"), ("b", 2, "y")]),
+        ("select distinct on (k) v + 1 as next from t order by k, v limit 1", [(2,)]),
+        ("select count(*) as n from (select distinct on (k, w) * from t)", [(3,)]),
+    ],
+)
+def test_first_row_of_each_group_is_whole(query, rows):
+    names = ("k", "v", "w")
+    table = [("a", 1, "x"), ("b", 2, "y"), ("a", 3, "z"), ("b", 1, "y")]
+    with aktis.testing.local():
+        found = aktis.data.sql(query, t=aktis.data.from_items([dict(zip(names, row, strict=True)) for row in table]))
+        assert [tuple(row.values()) for row in found.take_all()] == rows
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        ("select array_transform(xs, x -> x * by + 1) as v from t", [[21, 31], [], None]),
+        ("select array_filter(xs, x -> x > 2) as v from t", [[3], [], None]),
+        ("select array_transform(xss, xs -> array_transform(xs, x -> x + 1)) as v from t", [[[2], [3, 4]], [], None]),
+        ("select xs as v from t where array_any_match(xs, x -> x = 3)", [[2, 3]]),
+    ],
+)
+def test_lambdas_are_called_for_each_element(query, values):
+    rows = [
+        {"by": 10, "xs": [2, 3], "xss": [[1], [2, 3]]},
+        {"by": 1, "xs": [], "xss": []},
+        {"by": 1, "xs": None, "xss": None},
+    ]
+    ds = aktis.data.from_items(rows)
+    with aktis.testing.local():
+        assert [row["v"] for row in aktis.data.sql(query, t=ds).take_all()] == values
+        text = ds.map_batches(lambda table: table, batch_format="pyarrow").filter(
+            expr="array_any_match(xs, x -> x = 3)"
+        )
+        assert text.count() == 1

@@ -14,6 +14,7 @@ use datafusion_common::{DFSchema, DFSchemaRef, Result};
 use datafusion_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::openness::is_open;
+use crate::graph::Unnest;
 use crate::plan::Expression;
 
 /// A step bound at run time.
@@ -29,6 +30,8 @@ pub enum LateStep {
     Rename(Vec<(String, String)>),
     /// These columns besides, or in the place of those of their name.
     Compute(Vec<(String, Expression)>),
+    /// A row for each element of these lists.
+    Unnest(Unnest),
     /// The rows have these columns, and no others: somebody has seen the first of them.
     Declare(SchemaRef),
 }
@@ -44,6 +47,10 @@ impl LateStep {
             Self::Rename(pairs) => {
                 let pair = pairs.iter().find(|(old, _)| old == name);
                 Some(pair.map_or(name, |(_, new)| new.as_str()))
+            }
+            // The type of its elements is known when they are taken.
+            Self::Unnest(unnest) => {
+                (!unnest.columns.iter().any(|column| column == name)).then_some(name)
             }
             // Its type is known when it is computed.
             Self::Compute(columns) => columns
@@ -131,6 +138,7 @@ impl UserDefinedLogicalNodeCore for LateNode {
         let renamed = match &self.step {
             LateStep::Rename(pairs) => pairs.iter().map(|(_, new)| new.clone()).collect(),
             LateStep::Compute(columns) => columns.iter().map(|(name, _)| name.clone()).collect(),
+            LateStep::Unnest(unnest) => unnest.columns.iter().cloned().collect(),
             // Their types are those that were declared behind this node alone.
             LateStep::Declare(columns) => {
                 let names = columns.fields().iter().map(|field| field.name().clone());
@@ -171,6 +179,13 @@ impl UserDefinedLogicalNodeCore for LateNode {
                     .collect();
                 write!(f, "Compute (bound at run time): {}", columns.join(", "))
             }
+            LateStep::Unnest(unnest) => {
+                write!(
+                    f,
+                    "Unnest (bound at run time): {}",
+                    unnest.columns.join(", ")
+                )
+            }
             LateStep::Declare(columns) => {
                 let names: Vec<&str> = columns
                     .fields()
@@ -203,6 +218,15 @@ impl UserDefinedLogicalNodeCore for LateNode {
                 read.extend(expression.columns()?);
             }
         }
+        // Workers look for what a step names, whoever wants it later.
+        match &self.step {
+            LateStep::Unnest(unnest) => read.extend(unnest.columns.iter().map(String::as_str)),
+            LateStep::Select(names) | LateStep::Drop(names) => {
+                read.extend(names.iter().map(String::as_str));
+            }
+            LateStep::Rename(pairs) => read.extend(pairs.iter().map(|(old, _)| old.as_str())),
+            LateStep::Filter(_) | LateStep::Compute(_) | LateStep::Declare(_) => {}
+        }
         let fields = self.input.schema().fields().iter().enumerate();
         let needed = fields
             .filter(|(_, field)| {
@@ -214,6 +238,6 @@ impl UserDefinedLogicalNodeCore for LateNode {
     }
 
     fn supports_limit_pushdown(&self) -> bool {
-        !matches!(self.step, LateStep::Filter(_))
+        !matches!(self.step, LateStep::Filter(_) | LateStep::Unnest(_))
     }
 }

@@ -10,7 +10,8 @@ use datafusion_common::metadata::FieldMetadata;
 use datafusion_common::{Column, Result, ScalarValue, internal_datafusion_err};
 use datafusion_expr::Expr;
 use datafusion_expr::expr::{
-    Alias, Between, BinaryExpr, Case, Cast, InList, Like, ScalarFunction, TryCast,
+    Alias, Between, BinaryExpr, Case, Cast, HigherOrderFunction, InList, Lambda, LambdaVariable,
+    Like, ScalarFunction, TryCast,
 };
 
 use super::spec::{
@@ -112,6 +113,13 @@ fn expression(
             let args = children.rest();
             Expr::ScalarFunction(ScalarFunction { func, args })
         }
+        NodeKind::HigherOrderCall(name) => {
+            let func = planner().higher_order(&name);
+            let func = func.ok_or_else(|| broken(&format!("there is no function {name}")))?;
+            Expr::HigherOrderFunction(HigherOrderFunction::new(func, children.rest()))
+        }
+        NodeKind::Lambda(node) => Expr::Lambda(Lambda::new(node.params, children.next()?)),
+        NodeKind::LambdaVariable(name) => Expr::LambdaVariable(LambdaVariable::new(name, None)),
         NodeKind::Alias(node) => alias(node, children.boxed()?),
     };
     if children.0.is_empty() {

@@ -11,10 +11,11 @@ use datafusion_common::metadata::FieldMetadata;
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{Result, ScalarValue, plan_err};
 use datafusion_expr::expr::{Alias, Case, Like};
-use datafusion_expr::{Expr, ScalarUDF};
+use datafusion_expr::{Expr, HigherOrderUDF, ScalarUDF};
 
 use super::spec::{
-    AliasNode, CaseNode, CastNode, ExpressionSpec, LikeNode, LiteralNode, Node, NodeKind, UnaryKind,
+    AliasNode, CaseNode, CastNode, ExpressionSpec, LambdaNode, LikeNode, LiteralNode, Node,
+    NodeKind, UnaryKind,
 };
 use super::symbols;
 use crate::block;
@@ -91,6 +92,14 @@ impl Encoder {
                 check_known(expr, &call.func)?;
                 NodeKind::Call(call.func.name().to_owned())
             }
+            Expr::HigherOrderFunction(call) => {
+                check_known_higher_order(expr, &call.func)?;
+                NodeKind::HigherOrderCall(call.func.name().to_owned())
+            }
+            Expr::Lambda(lambda) => NodeKind::Lambda(LambdaNode {
+                params: lambda.params.clone(),
+            }),
+            Expr::LambdaVariable(variable) => NodeKind::LambdaVariable(variable.name.clone()),
             Expr::Alias(node) => NodeKind::Alias(alias(node)),
             other => match unary(other) {
                 Some(kind) => NodeKind::Unary(kind.into()),
@@ -145,6 +154,14 @@ fn refused<T>(expr: &Expr, why: &str) -> Result<T> {
 /// Fails if workers would find another function under this name, or none.
 fn check_known(expr: &Expr, function: &Arc<ScalarUDF>) -> Result<()> {
     if planner().scalar(function.name()).as_ref() == Some(function) {
+        return Ok(());
+    }
+    refused(expr, &format!("they know no function {}", function.name()))
+}
+
+/// The same of a function that takes lambdas.
+fn check_known_higher_order(expr: &Expr, function: &Arc<HigherOrderUDF>) -> Result<()> {
+    if planner().higher_order(function.name()).as_ref() == Some(function) {
         return Ok(());
     }
     refused(expr, &format!("they know no function {}", function.name()))

@@ -29,7 +29,10 @@ pub struct Node {
     #[prost(uint32, tag = "1")]
     pub children: u32,
     /// What it is.
-    #[prost(oneof = "NodeKind", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(
+        oneof = "NodeKind",
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
+    )]
     pub kind: Option<NodeKind>,
 }
 
@@ -69,6 +72,23 @@ pub enum NodeKind {
     /// Another name.
     #[prost(message, tag = "12")]
     Alias(AliasNode),
+    /// A function that takes lambdas, by its name.
+    #[prost(string, tag = "13")]
+    HigherOrderCall(String),
+    /// A lambda.
+    #[prost(message, tag = "14")]
+    Lambda(LambdaNode),
+    /// What a lambda gets, by its name.
+    #[prost(string, tag = "15")]
+    LambdaVariable(String),
+}
+
+/// A lambda, whose child is what it computes.
+#[derive(Clone, PartialEq, Message)]
+pub struct LambdaNode {
+    /// What it gets.
+    #[prost(string, repeated, tag = "1")]
+    pub params: Vec<String>,
 }
 
 /// Where a value lies.

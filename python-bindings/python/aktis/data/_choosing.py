@@ -91,6 +91,34 @@ class Choosing:
             names = dict(zip(old, names, strict=True))
         return self._then(self._plan.rename(list(names.items())))
 
+    def explode(self, *columns: str, ignore_empty_and_null: bool = False, index_column: str | None = None) -> Dataset:
+        """A row for each element of a list; the other columns are the same in all of them.
+
+        Args:
+            columns: names of columns with lists. Of several the first elements stand beside each other, and so on; where a list is
+                shorter than the others there are nulls.
+            ignore_empty_and_null: whether a row without an element is left out. By default it stays, with a null.
+            index_column: the name of a column with the place of each element in its list, from 0.
+
+        Returns:
+            A dataset with elements in the place of lists, in their order.
+
+        Raises:
+            TypeError: a name is not text.
+            ValueError: a column is not there, or is no list.
+
+        >>> import aktis.data
+        >>> ds = aktis.data.from_items([{"id": 1, "tags": ["a", "b"]}, {"id": 2, "tags": []}])
+        >>> ds.explode("tags").take_all()
+        [{'id': 1, 'tags': 'a'}, {'id': 1, 'tags': 'b'}, {'id': 2, 'tags': None}]
+        >>> ds.explode("tags", ignore_empty_and_null=True, index_column="place").take_all()
+        [{'id': 1, 'tags': 'a', 'place': 0}, {'id': 1, 'tags': 'b', 'place': 1}]
+        """
+        for name in (*columns, *([] if index_column is None else [index_column])):
+            if not isinstance(name, str):
+                raise TypeError(f"explode(): the name of a column is text, not {name!r}")
+        return self._then(self._plan.explode(list(columns), not ignore_empty_and_null, index_column))
+
     def limit(self, limit: int) -> Dataset:
         """The first rows.
 

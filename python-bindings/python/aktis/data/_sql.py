@@ -23,7 +23,7 @@ def sql(
 
     Names are those of the columns as they are, capitals included; functions are those of DataFusion. Joins of all kinds, ``GROUP BY``,
     ``HAVING``, ``DISTINCT``, ``ORDER BY``, ``LIMIT``, ``OFFSET``, ``UNION``, ``EXCEPT``, ``INTERSECT``, windows (``OVER``), ``PIVOT``,
-    ``UNPIVOT``, subqueries and ``WITH`` are run by as many workers as there are. A clause that cannot be run is refused by its name when
+    ``UNPIVOT``, ``UNNEST``, ``VALUES``, subqueries and ``WITH`` are run by as many workers as there are. A clause that cannot be run is refused by its name when
     this is called.
 
     Args:

@@ -116,6 +116,7 @@ def datasets() -> None:
     ds.map_batches(Model, batch_size="many")  # mistake
     ds.map_batches(Model, num_gpu=1)  # mistake
     aktis.data.SqlFunction(Model, "float32", num_gpu=1)  # mistake
+    ds.explode(["xs"])  # mistake
     aktis.data.sql("select f(x) from ds", functions={"f": 3}, ds=ds)  # mistake
     ds.map_batches(lambda batch: 42)  # mistake
     ds.map_batches(lambda batch: [batch])  # mistake

@@ -234,7 +234,9 @@ def datasets() -> None:
     assert_type(aktis.data.sql("select x from a", a=computed), aktis.data.Dataset)
     called = aktis.data.SqlFunction(lambda array: array, "float32", num_cpus=0.5)
     aktis.data.SqlFunction(Model, "int8", compute=[on_gpus], token_budget=64, tokens=lambda texts: [1] * len(texts))
-    ds.with_columns({"y": col("x")}, unnest(col("z"))).with_columns(unnest(col("z")))
+    ds.explode("xs", "ys", index_column="n").with_columns({"y": col("x")}, unnest(col("z"))).with_columns(
+        unnest(col("z"))
+    )
     queried = aktis.data.sql(
         "select f(x), g(y) from a", functions={"f": called, "g": aktis.models.TextEmbedder("m")}, a=ds
     )
