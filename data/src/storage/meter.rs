@@ -28,13 +28,13 @@ pub(crate) struct MeteredStore {
 }
 
 impl MeteredStore {
-    /// Counts reads from `inner`.
-    pub(crate) fn new(inner: Arc<dyn ObjectStore>) -> Self {
+    /// Counts reads from `inner`, and keeps so much of small files.
+    pub(crate) fn new(inner: Arc<dyn ObjectStore>, kept_bytes: u64) -> Self {
         Self {
             inner,
             is_patient: false,
             bytes_read: AtomicU64::new(0),
-            kept: KeptFiles::default(),
+            kept: KeptFiles::new(kept_bytes),
         }
     }
 
@@ -49,6 +49,37 @@ impl MeteredStore {
     /// Bytes read so far.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    /// What is kept of small files.
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.kept.bytes()
+    }
+
+    /// All of a small file, of which nothing more will be asked for.
+    pub(crate) async fn whole(&self, location: &Path, size_bytes: u64) -> Result<Bytes> {
+        if let Some(bytes) = self.kept.take(location, size_bytes) {
+            return Ok(bytes);
+        }
+        let whole = 0..size_bytes;
+        let parts = self.read(location, std::slice::from_ref(&whole)).await?;
+        Ok(parts.into_iter().next().unwrap_or_default())
+    }
+
+    /// Reads and counts.
+    async fn read(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let mut tries = 0;
+        loop {
+            let outcome = self.inner.get_ranges(location, ranges).await;
+            tries += 1;
+            if self.is_patient && is_worth_another(&outcome, tries) {
+                continue;
+            }
+            let parts = outcome?;
+            self.count(parts.iter().map(|part| part.len() as u64).sum());
+            return Ok(parts);
+        }
     }
 
     fn count(&self, bytes: u64) {
@@ -99,18 +130,9 @@ impl ObjectStore for MeteredStore {
         if let Some(parts) = self.kept.parts(location, ranges) {
             return Ok(parts);
         }
-        let mut tries = 0;
-        loop {
-            let outcome = self.inner.get_ranges(location, ranges).await;
-            tries += 1;
-            if self.is_patient && is_worth_another(&outcome, tries) {
-                continue;
-            }
-            let parts = outcome?;
-            self.count(parts.iter().map(|part| part.len() as u64).sum());
-            self.kept.keep(location, ranges, &parts);
-            return Ok(parts);
-        }
+        let parts = self.read(location, ranges).await?;
+        self.kept.keep(location, ranges, &parts);
+        Ok(parts)
     }
 
     fn delete_stream(
@@ -147,7 +169,7 @@ mod tests {
             let put = inner.put(location, content.into()).await;
             put.expect("has room");
         }
-        (MeteredStore::new(Arc::clone(&inner) as _), inner)
+        (MeteredStore::new(Arc::clone(&inner) as _, 0), inner)
     }
 
     #[tokio::test]
@@ -162,6 +184,8 @@ mod tests {
         inner.delete(&small).await.expect("is there");
         let parts = store.get_ranges(&small, &[2..4, 252..255]).await;
         assert_eq!(parts.expect("came along"), [vec![2, 3], vec![1, 2, 3]]);
+        let whole = store.whole(&small, 1000).await.expect("came along");
+        assert_eq!((whole.len(), store.kept_bytes()), (1000, 0));
         assert_eq!(store.bytes_read(), 61_000);
         let alone = |range: Range<u64>| std::iter::once(range).collect::<Vec<_>>();
         let rest = store

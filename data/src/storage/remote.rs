@@ -28,6 +28,10 @@ use super::hive::decoded;
 const GAP_BYTES: u64 = 1 << 20;
 /// What is longer is asked for in pieces, side by side: one connection gives less than the machine takes.
 const PIECE_BYTES: u64 = 4 << 20;
+/// As long as fewer requests than these are under way, pieces are shorter, so that as many are: whoever has asked for nothing else waits for
+/// this. None is shorter than what comes in the time that a store takes for an answer.
+const FULL_REQUESTS: u64 = 16;
+const LEAST_PIECE_BYTES: u64 = 256 << 10;
 
 /// Files by name, wherever these are. Blocks; what may come right is tried again, but not for ever; requests of one call are
 /// under way at once.
@@ -93,12 +97,17 @@ pub(super) struct RemoteStore {
     files: Arc<dyn RemoteFiles>,
     /// What was refused last: readers wrap an error until it is nothing but its text.
     refused: Mutex<Option<StoreRefusal>>,
+    /// Requests whose answers are not there.
+    under_way: Arc<Mutex<u64>>,
 }
 
 impl RemoteStore {
     pub(super) fn new(files: Arc<dyn RemoteFiles>) -> Self {
-        let refused = Mutex::new(None);
-        Self { files, refused }
+        Self {
+            files,
+            refused: Mutex::new(None),
+            under_way: Arc::default(),
+        }
     }
 
     pub(super) fn take_refused(&self) -> Option<StoreRefusal> {
@@ -114,12 +123,20 @@ impl RemoteStore {
     async fn read(&self, location: &Path, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
         let (files, path) = (Arc::clone(&self.files), decoded(location.as_ref()));
         let (sender, answer) = oneshot::channel();
+        let under_way = Arc::clone(&self.under_way);
+        let count = ranges.len() as u64;
         let read = move || {
+            let read = files.read_ranges(&path, &ranges);
+            *under_way.lock() -= count;
             // Nobody hears it if the reader has gone.
-            let _ = sender.send(files.read_ranges(&path, &ranges));
+            let _ = sender.send(read);
         };
         let thread = std::thread::Builder::new().name("aktis-remote".to_owned());
-        thread.spawn(read).map_err(|error| generic(error.into()))?;
+        *self.under_way.lock() += count;
+        if let Err(error) = thread.spawn(read) {
+            *self.under_way.lock() -= count;
+            return Err(generic(error.into()));
+        }
         let answer = answer.await;
         answer
             .map_err(|_| generic("a reading thread ended without a word".into()))?
@@ -157,10 +174,17 @@ fn merged(ranges: &[Range<u64>]) -> Vec<Range<u64>> {
     merged
 }
 
-/// A range as pieces of about one size.
-fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
+/// How long pieces of `ranges` are, beside so many requests that are under way.
+fn piece_bytes(ranges: &[Range<u64>], under_way: u64) -> u64 {
+    let bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+    let more = FULL_REQUESTS.saturating_sub(under_way).max(1);
+    bytes.div_ceil(more).clamp(LEAST_PIECE_BYTES, PIECE_BYTES)
+}
+
+/// A range as pieces of about one size, of so many bytes at most.
+fn pieces(range: &Range<u64>, bytes: u64) -> impl Iterator<Item = Range<u64>> {
     let (start, length) = (range.start, range.end - range.start);
-    let count = length.div_ceil(PIECE_BYTES).max(1);
+    let count = length.div_ceil(bytes).max(1);
     let at = move |index: u64| start + length * index / count;
     (0..count).map(move |index| at(index)..at(index + 1))
 }
@@ -187,7 +211,9 @@ impl ObjectStore for RemoteStore {
             return Ok(Vec::new());
         }
         let merged = merged(ranges);
-        let asked: Vec<Vec<_>> = merged.iter().map(|range| pieces(range).collect()).collect();
+        let bytes = piece_bytes(&merged, *self.under_way.lock());
+        let asked = merged.iter().map(|range| pieces(range, bytes).collect());
+        let asked: Vec<Vec<_>> = asked.collect();
         let read = self.read(location, asked.concat()).await?;
         let mut rest = &read[..];
         let whole = |pieces: &Vec<Range<u64>>| {
@@ -352,9 +378,22 @@ mod tests {
         };
         assert_eq!(name, path);
         assert_eq!(ranges[0], 10..1010);
-        assert_eq!(ranges.len(), 4, "{ranges:?}");
-        let longest = ranges.iter().map(|range| range.end - range.start).max();
-        assert!(longest <= Some(PIECE_BYTES));
+        let long = &ranges[1..];
+        assert_eq!(long.len() as u64, FULL_REQUESTS, "{ranges:?}");
+        assert!(
+            long.iter()
+                .all(|range| range.end - range.start <= PIECE_BYTES)
+        );
+        assert_eq!(*store.under_way.lock(), 0);
+    }
+
+    #[test]
+    fn pieces_are_the_shorter_the_fewer_requests_are_under_way() {
+        let long = [0..8 * PIECE_BYTES];
+        assert_eq!(piece_bytes(&long, 0), PIECE_BYTES / 2);
+        assert_eq!(piece_bytes(&long, FULL_REQUESTS), PIECE_BYTES);
+        assert_eq!(piece_bytes(&[0..PIECE_BYTES], 0), LEAST_PIECE_BYTES);
+        assert_eq!(pieces(&(0..10), LEAST_PIECE_BYTES).count(), 1);
     }
 
     #[test]

@@ -27,10 +27,11 @@ impl StoreSpec {
         udf::open_files(&self.definition)
     }
 
-    /// Makes it ready for reading.
-    pub(crate) fn open(&self) -> Result<Store, TaskFailure> {
+    /// Makes it ready for reading. `kept_bytes`: what may be kept of small files that came along with their footers.
+    pub(crate) fn open(&self, kept_bytes: u64) -> Result<Store, TaskFailure> {
         if self.definition.is_empty() {
-            let store = Arc::new(MeteredStore::new(Arc::new(LocalFiles::default())).patient());
+            let files = Arc::new(LocalFiles::default());
+            let store = Arc::new(MeteredStore::new(files, kept_bytes).patient());
             return Ok(Store {
                 store,
                 remote: None,
@@ -38,7 +39,7 @@ impl StoreSpec {
         }
         let remote = Arc::new(RemoteStore::new(self.files()?));
         Ok(Store {
-            store: Arc::new(MeteredStore::new(Arc::clone(&remote) as _)),
+            store: Arc::new(MeteredStore::new(Arc::clone(&remote) as _, kept_bytes)),
             remote: Some(remote),
         })
     }
@@ -52,6 +53,21 @@ pub(crate) struct Store {
 }
 
 impl Store {
+    /// All of a small file.
+    pub(crate) async fn whole(
+        &self,
+        location: &Path,
+        size_bytes: u64,
+    ) -> object_store::Result<Bytes> {
+        self.store.whole(location, size_bytes).await
+    }
+
+    /// What is kept of small files.
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.store.kept_bytes()
+    }
+
     /// For readers.
     pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.store) as _

@@ -1,5 +1,6 @@
 //! Files that are not local.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,12 +13,13 @@ use crate::Execution;
 use crate::executor::ExecutionOptions;
 use crate::executor::pool::InProcessPool;
 use crate::graph::{JobOutput, plan_job};
+use crate::operators::stream::BatchStream;
 use crate::plan::Dataset;
 use crate::sinks::Sink;
-use crate::sources::parquet::read::FileReader;
+use crate::sources::parquet::read::{FileReader, Files};
 use crate::sources::parquet::spec::ScanSpec;
-use crate::sources::parquet::stream::FileStream;
-use crate::sources::{RowWork, SplitOptions, Wanted, decode, of_table};
+use crate::sources::parquet::stream::{FileStream, WantedRows};
+use crate::sources::{RowWork, SplitOptions, Wanted, calls_python, decode, of_table, settings_of};
 use crate::testing::{far_files, ids, write_file};
 
 fn read(dataset: &Dataset) -> Result<Vec<i64>, TaskFailure> {
@@ -53,10 +55,14 @@ fn rows_of_many_streams_come_in_the_order_of_their_files_and_row_groups() {
     assert_eq!(read(&first).expect("reads"), [0, 1, 2, 3, 4]);
 }
 
-/// Groups that are under way of a file with ten of them, where there is memory for so many.
-fn groups_under_way(folder: &Path, groups: f64) -> f64 {
-    let dataset = far_files(folder, &["a.parquet"]);
-    let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
+/// All rows of a dataset as one input, opened where there is memory for so much, and what it is read with.
+fn opened(
+    dataset: &Dataset,
+    ahead_bytes: impl Fn(u64) -> u64,
+    row_limit: Option<usize>,
+    is_first: bool,
+) -> (FileStream, Files, ScanSpec) {
+    let job = plan_job(dataset, &Sink::Consumer).expect("plans");
     let plan = job.stages[0].source.as_ref().expect("reads");
     let source = of_table(plan.table.as_deref().expect("has a table")).expect("is a source");
     let options = SplitOptions {
@@ -68,29 +74,129 @@ fn groups_under_way(folder: &Path, groups: f64) -> f64 {
         is_spread: false,
     };
     let split = source.splits(u64::MAX, options).remove(0);
-    let group_bytes = (split.row_bytes * 50) as f64;
     let settings = source.settings(&Wanted {
         columns: &plan.columns,
         filters: &[],
         batch_rows: None,
         most_rows: u64::MAX,
-        ahead_bytes: (groups * group_bytes) as u64,
+        ahead_bytes: ahead_bytes(split.row_bytes),
     });
     let settings = settings.expect("has settings");
     let (files, runtime) = FileReader::new(&settings).expect("starts").for_test();
     let scan: ScanSpec = decode(&settings).expect("are settings");
-    let position = decode(&split.position).expect("is a position");
-    let stream = FileStream::new(&scan, files, position, None, runtime).expect("opens");
-    stream.bytes_under_way() as f64 / group_bytes
+    let wanted = WantedRows {
+        position: decode(&split.position).expect("is a position"),
+        row_limit,
+        is_first,
+    };
+    let stream = FileStream::new(&scan, files.clone(), wanted, runtime).expect("opens");
+    (stream, files, scan)
 }
 
 #[test]
 fn what_is_asked_for_ahead_is_as_much_as_there_is_memory_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_file(&folder.path().join("a.parquet"), 0, 500, 50);
+    let dataset = far_files(folder.path(), &["a.parquet"]);
     for (groups, under_way) in [(0.0, 1.0), (2.5, 3.0), (4.5, 5.0), (1e6, 10.0)] {
-        let found = groups_under_way(folder.path(), groups);
+        let group_bytes = Cell::new(0.0);
+        let ahead_bytes = |row_bytes: u64| {
+            group_bytes.set((row_bytes * 50) as f64);
+            // A quarter of it is for small files.
+            (groups * group_bytes.get() * 4.0 / 3.0) as u64
+        };
+        let (stream, ..) = opened(&dataset, ahead_bytes, None, false);
+        let found = stream.bytes_under_way() as f64 / group_bytes.get();
         assert!((found - under_way).abs() < 0.5, "{groups}: {found}");
+    }
+}
+
+#[test]
+fn nothing_large_is_asked_for_beside_the_first_rows_of_all_nor_beyond_a_limit() {
+    const GROUP_ROWS: usize = 2_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let rows = 4 * GROUP_ROWS;
+    write_file(&folder.path().join("a.parquet"), 0, rows as i64, GROUP_ROWS);
+    let dataset = far_files(folder.path(), &["a.parquet"]);
+    let groups = |stream: &FileStream, row_bytes: u64| {
+        stream.bytes_under_way() / (row_bytes * GROUP_ROWS as u64)
+    };
+    for (is_first, row_limit, under_way) in [
+        (true, None, 1),
+        (false, None, 4),
+        (false, Some(GROUP_ROWS), 1),
+        (false, Some(GROUP_ROWS + 1), 2),
+    ] {
+        let row_bytes = Cell::new(0);
+        let ahead_bytes = |bytes| {
+            row_bytes.set(bytes);
+            u64::MAX / 4
+        };
+        let (mut stream, ..) = opened(&dataset, ahead_bytes, row_limit, is_first);
+        let found = groups(&stream, row_bytes.get());
+        assert_eq!(found, under_way, "{is_first} {row_limit:?}");
+        if is_first {
+            for _ in 0..2 {
+                stream.next().expect("reads").expect("has rows");
+            }
+            assert!(groups(&stream, row_bytes.get()) > 1, "they have come");
+        }
+    }
+}
+
+#[test]
+fn small_files_that_came_along_with_their_footers_have_a_part_of_the_memory_and_are_read_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let names: Vec<String> = (0..150)
+        .map(|number| format!("{number:03}.parquet"))
+        .collect();
+    let mut file_bytes = 0;
+    for (number, name) in (0..).zip(&names) {
+        let path = folder.path().join(name);
+        write_file(&path, number * 40, 40, 40);
+        file_bytes += std::fs::metadata(&path).expect("is there").len();
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let dataset = far_files(folder.path(), &names);
+    let (mut stream, files, scan) = opened(&dataset, |_| 1 << 20, None, false);
+    let (mut rows, mut most_kept) = (0, 0);
+    while let Some(batch) = stream.next().expect("reads") {
+        rows += batch.num_rows();
+        let kept = files.store.kept_bytes();
+        most_kept = most_kept.max(kept);
+        // A worker may have two such inputs, and a run more in each.
+        let held = kept + 2 * stream.bytes_under_way();
+        assert!(kept <= scan.kept_bytes(), "{kept}");
+        assert!(held <= 2 * scan.ahead_bytes + (100 << 10), "{held}");
+    }
+    assert_eq!(rows, 150 * 40);
+    assert!(most_kept > 0, "footers are asked for ahead");
+    // Without what is kept each would be read twice.
+    assert!(files.store.bytes_read() < file_bytes * 5 / 4);
+    assert_eq!(files.store.kept_bytes(), 0);
+}
+
+#[test]
+fn workers_that_reach_files_by_python_find_its_modules_imported() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_file(&folder.path().join("a.parquet"), 0, 10, 10);
+    let near = folder.path().join("a.parquet").display().to_string();
+    let near = Dataset::read_parquet(&[near]).expect("reads");
+    for (dataset, is_far) in [
+        (near, false),
+        (far_files(folder.path(), &["a.parquet"]), true),
+    ] {
+        let job = plan_job(&dataset, &Sink::Consumer).expect("plans");
+        let plan = job.stages[0].source.as_ref().expect("reads");
+        let wanted = Wanted {
+            columns: &plan.columns,
+            filters: &[],
+            batch_rows: None,
+            most_rows: u64::MAX,
+            ahead_bytes: 0,
+        };
+        let source = settings_of(plan.table.as_deref().expect("has a table"), &wanted);
+        assert_eq!(calls_python(&source.expect("has settings")), is_far);
     }
 }
 

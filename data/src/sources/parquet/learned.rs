@@ -16,8 +16,10 @@ use super::small;
 use super::spec::{FilePart, UnreadPart};
 use crate::storage::{DataFile, KnownColumns, footer_here, row_groups};
 
-/// Footers of files that are far are asked for ahead of what is read: so many of them, as requests are under way at once.
+/// Footers of files that are far are asked for ahead of what is read: so many of them, as requests are under way at once,
 const FAR_AHEAD: u64 = 32;
+/// but of the first files fewer: whoever waits for their rows shall not wait for the footers of others.
+const FIRST_AHEAD: usize = 4;
 /// About what comes with each.
 const FOOTER_BYTES: u64 = 64 << 10;
 
@@ -27,6 +29,8 @@ pub(super) struct UnreadParts {
     asked: VecDeque<AskedFooter>,
     /// So many are asked for ahead.
     most_asked: usize,
+    /// So many are known.
+    learned: usize,
     /// The columns of the file before.
     last: Option<KnownColumns>,
 }
@@ -52,13 +56,14 @@ pub(super) struct LearnedPart {
 }
 
 impl UnreadParts {
-    /// `ahead_bytes`: what there is memory for.
-    pub(super) fn new(parts: Vec<UnreadPart>, ahead_bytes: u64) -> Self {
-        let most_asked = (ahead_bytes / FOOTER_BYTES).clamp(1, FAR_AHEAD);
+    /// `kept_bytes`: what there is memory for, half of it for those that are being read.
+    pub(super) fn new(parts: Vec<UnreadPart>, kept_bytes: u64) -> Self {
+        let most_asked = (kept_bytes / 2 / FOOTER_BYTES).clamp(1, FAR_AHEAD);
         Self {
             waiting: parts.into(),
             most_asked: usize::try_from(most_asked).expect("is small"),
             asked: VecDeque::new(),
+            learned: 0,
             last: None,
         }
     }
@@ -87,7 +92,7 @@ impl UnreadParts {
             return Some(LearnedPart { part, footer });
         }
         let ahead = if files.store.is_remote() {
-            self.most_asked
+            (FIRST_AHEAD + 2 * self.learned).min(self.most_asked)
         } else {
             1
         };
@@ -101,6 +106,7 @@ impl UnreadParts {
             return None;
         }
         let AskedFooter { part, footer } = self.asked.pop_front()?;
+        self.learned += 1;
         let footer = runtime
             .block_on(footer)
             .unwrap_or_else(|error| Err(DataFusionError::ExecutionJoin(Box::new(error))));

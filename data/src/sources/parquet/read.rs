@@ -29,7 +29,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::adapt::Adapter;
 use super::small;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
-use super::stream::FileStream;
+use super::stream::{FileStream, WantedRows};
 use crate::error::first_line;
 use crate::ledger::UNFINISHED;
 use crate::operators::stream::BatchStream;
@@ -50,8 +50,8 @@ pub(super) struct FileReader {
     files: Files,
     /// Reads files that are far beside whoever takes their rows, so that there is always something asked for; `None`: they are local.
     beside: Option<Arc<TokioRuntime>>,
-    /// What the input that was opened last has asked for.
-    last: Asked,
+    /// What the input that was opened last has asked for; `None`: none was opened.
+    last: Option<Asked>,
 }
 
 impl FileReader {
@@ -59,7 +59,7 @@ impl FileReader {
     pub(super) fn new(settings: &Bytes) -> Result<Self, TaskFailure> {
         let scan: ScanSpec = crate::sources::decode(settings)?;
         let definition = scan.store.clone();
-        let store = StoreSpec { definition }.open()?;
+        let store = StoreSpec { definition }.open(scan.kept_bytes())?;
         let context =
             Arc::new(TaskContext::default().with_runtime(Arc::new(RuntimeEnv::default())));
         let asking = Arc::new(std::array::from_fn(|_| AsyncMutex::new(())));
@@ -72,7 +72,7 @@ impl FileReader {
             scan,
             beside: files.store.is_remote().then(beside).transpose()?,
             files,
-            last: Asked::default(),
+            last: None,
         })
     }
 }
@@ -97,8 +97,13 @@ impl SourceReader for FileReader {
             Some(runtime) => Arc::clone(runtime),
             None => Arc::new(started(Builder::new_current_thread().build())?),
         };
-        let rows = FileStream::new(&self.scan, self.files.clone(), position, row_limit, runtime)?;
-        self.last = rows.asked();
+        let wanted = WantedRows {
+            position,
+            row_limit,
+            is_first: self.last.is_none(),
+        };
+        let rows = FileStream::new(&self.scan, self.files.clone(), wanted, runtime)?;
+        self.last = Some(rows.asked());
         Ok(Box::new(rows))
     }
 
@@ -137,7 +142,7 @@ impl SourceReader for FileReader {
     }
 
     fn asked(&self) -> Option<Asked> {
-        self.beside.is_some().then(|| self.last.clone())
+        self.last.clone().filter(|_| self.beside.is_some())
     }
 }
 

@@ -9,12 +9,10 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use bytes::Bytes;
 use datafusion_common::DataFusionError;
 use datafusion_execution::SendableRecordBatchStream;
 use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream;
-use object_store::ObjectStore;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -50,7 +48,7 @@ pub(super) fn stream(
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
     let schema = Arc::new(adapter.own.project(&adapter.read)?);
     let small = SmallFiles {
-        objects: store.objects(),
+        store: store.clone(),
         files: parts
             .iter()
             .map(|part| SmallFile::of(part, store))
@@ -127,7 +125,7 @@ impl WantedColumns {
 
 /// Files that are read one after the other.
 struct SmallFiles {
-    objects: Arc<dyn ObjectStore>,
+    store: Store,
     files: VecDeque<SmallFile>,
     columns: WantedColumns,
     batch_rows: usize,
@@ -159,14 +157,10 @@ impl SmallFiles {
         &mut self,
         file: &SmallFile,
     ) -> Result<ParquetRecordBatchReader, DataFusionError> {
-        let whole = 0..file.size_bytes;
-        let read = self
-            .objects
-            .get_ranges(&file.location, std::slice::from_ref(&whole));
-        let parts = read
+        let read = self.store.whole(&file.location, file.size_bytes);
+        let bytes = read
             .await
             .map_err(|error| DataFusionError::ObjectStore(Box::new(error)))?;
-        let bytes: Bytes = parts.into_iter().next().unwrap_or_default();
         let metadata = ArrowReaderMetadata::load(&bytes, Default::default())?;
         if metadata.metadata().file_metadata().num_rows() != i64::try_from(file.rows).unwrap_or(-1)
         {

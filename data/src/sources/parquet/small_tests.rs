@@ -74,7 +74,7 @@ fn read(
     };
     let adapter = ScanColumns::new(&spec).and_then(|scan| scan.adapter(&parts[0], false));
     let adapter = adapter.expect("fits");
-    let store: Store = StoreSpec::default().open().expect("is local");
+    let store: Store = StoreSpec::default().open(0).expect("is local");
     let stream = small::stream(&store, &adapter, parts, 40, row_limit).expect("begins");
     let batches = stream
         .try_collect()

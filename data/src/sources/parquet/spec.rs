@@ -40,6 +40,23 @@ pub(crate) struct ScanSpec {
     pub(crate) ahead_bytes: u64,
 }
 
+/// Small files that came along with their footers may take this part of what may be asked for ahead of two inputs,
+const KEPT_PART: u64 = 4;
+/// and so much at most: 32 of them, and as many that are being read.
+const MOST_KEPT_BYTES: u64 = 4 << 20;
+
+impl ScanSpec {
+    /// What of the two inputs of a worker may be kept of small files, until their rows are read.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        (2 * self.ahead_bytes / KEPT_PART).min(MOST_KEPT_BYTES)
+    }
+
+    /// What of one of them may be under way beside those.
+    pub(super) fn run_bytes(&self) -> u64 {
+        self.ahead_bytes - self.kept_bytes() / 2
+    }
+}
+
 /// Parts of files, in order.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct FilesPosition {

@@ -29,6 +29,9 @@ const AHEAD_BYTES: u64 = 64 << 20;
 /// Runs that are under way at most: as many as there are requests under way in a process.
 const AHEAD_RUNS: usize = 32;
 
+/// Before the first rows have come, so much is asked for beside them: what is more would take from their connections.
+const FIRST_BYTES: u64 = 1 << 20;
+
 /// Of local files whose footers nobody has read, those of so many are read at once: one stream reads them all.
 const LEARNED_TOGETHER: usize = 32;
 
@@ -40,6 +43,10 @@ pub(super) struct FileStream {
     row_limit: Option<usize>,
     /// What there is memory for.
     ahead_bytes: u64,
+    /// Somebody waits for the first rows of all: nothing has been read here.
+    is_first: bool,
+    /// The rows of all runs that were begun.
+    rows_begun: u64,
     runs: VecDeque<Vec<FilePart>>,
     /// What comes after `runs`. Before `runtime`, as `open`.
     unread: UnreadParts,
@@ -50,6 +57,15 @@ pub(super) struct FileStream {
     /// Bytes of `open`, once nothing is left to be asked for.
     asked: Asked,
     runtime: Arc<TokioRuntime>,
+}
+
+/// What is wanted of an input.
+pub(super) struct WantedRows {
+    pub(super) position: FilesPosition,
+    /// More rows are not needed.
+    pub(super) row_limit: Option<usize>,
+    /// Nothing has been read here before: somebody may wait for the first rows of all.
+    pub(super) is_first: bool,
 }
 
 /// A run that is being read.
@@ -71,7 +87,10 @@ impl BatchStream for FileStream {
                 return Ok(None);
             };
             match run.next(&self.runtime)? {
-                Some(batch) => return Ok(Some(batch)),
+                Some(batch) => {
+                    self.is_first = false;
+                    return Ok(Some(batch));
+                }
                 None => self.open.pop_front(),
             };
         }
@@ -115,25 +134,30 @@ impl FileStream {
     pub(super) fn new(
         scan: &ScanSpec,
         files: Files,
-        position: FilesPosition,
-        row_limit: Option<usize>,
+        wanted: WantedRows,
         runtime: Arc<TokioRuntime>,
     ) -> Result<Self, TaskFailure> {
-        let FilesPosition { parts, unread } = position;
+        let WantedRows {
+            position: FilesPosition { parts, unread },
+            row_limit,
+            is_first,
+        } = wanted;
         let columns = ScanColumns::new(scan)
             .map_err(|error| Paths::of(&parts, &files.store).failure(&error))?;
         let mut stream = Self {
             files,
             batch_rows: scan.batch_rows,
             row_limit,
-            ahead_bytes: scan.ahead_bytes,
+            ahead_bytes: scan.run_bytes(),
+            is_first,
+            rows_begun: 0,
             runs: VecDeque::new(),
             columns,
             runtime,
-            unread: UnreadParts::new(unread, scan.ahead_bytes),
+            unread: UnreadParts::new(unread, scan.kept_bytes()),
             unlearned: None,
             open: VecDeque::new(),
-            asked: Asked::new(scan.ahead_bytes),
+            asked: Asked::new(scan.run_bytes()),
         };
         stream.runs = stream.runs_of(&parts);
         if stream.files.store.is_remote() {
@@ -159,7 +183,8 @@ impl FileStream {
             let bytes: u64 = self.open.iter().map(|run| run.bytes).sum();
             let is_enough = match self.open.len() {
                 0 => false,
-                _ if !is_far => true,
+                _ if !is_far || self.has_enough_rows() => true,
+                _ if self.is_first => bytes >= FIRST_BYTES.min(self.ahead_bytes),
                 1 => bytes >= self.ahead_bytes,
                 count => count >= AHEAD_RUNS || bytes >= self.ahead_bytes.min(AHEAD_BYTES),
             };
@@ -171,8 +196,15 @@ impl FileStream {
                 self.asked.say(self.unread.is_empty().then_some(bytes));
                 return Ok(());
             };
+            self.rows_begun += parts.iter().map(|part| part.rows).sum::<u64>();
             self.open.push_back(self.begin(&parts)?);
         }
+    }
+
+    /// Whether what was begun has all rows that are wanted.
+    fn has_enough_rows(&self) -> bool {
+        let limit = self.row_limit.filter(|_| !self.columns.has_predicate());
+        limit.is_some_and(|limit| self.rows_begun >= limit as u64)
     }
 
     /// The run after those that are under way; `None`: there is none, or its file is not known yet and others are read meanwhile.

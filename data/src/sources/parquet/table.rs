@@ -189,7 +189,7 @@ pub(super) fn footers_of(
         let paths: Vec<String> = files.iter().map(|file| file.path.clone()).collect();
         return read_footers_here(&paths);
     }
-    read_footers(&store.open().map_err(PlanError::Store)?, files)
+    read_footers(&store.open(0).map_err(PlanError::Store)?, files)
 }
 
 /// The columns of files, and behind them those that only their paths tell.
