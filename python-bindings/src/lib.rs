@@ -95,6 +95,7 @@ fn _aktis(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(session::abandon_after_fork, module)?)?;
     module.add_function(wrap_pyfunction!(session::context, module)?)?;
     module.add_function(wrap_pyfunction!(session::set_job_tags, module)?)?;
+    module.add_function(wrap_pyfunction!(session::preload, module)?)?;
     module.add_function(wrap_pyfunction!(objects::put, module)?)?;
     module.add_function(wrap_pyfunction!(objects::get, module)?)?;
     module.add_function(wrap_pyfunction!(objects::wait, module)?)?;

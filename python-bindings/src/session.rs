@@ -309,6 +309,16 @@ pub(crate) fn is_connected() -> bool {
     Runtime::current().is_some_and(|runtime| !runtime.is_closed())
 }
 
+/// Tells the node of modules that workers are likely to need, in a session of this process's own job.
+#[pyfunction]
+pub(crate) fn preload(modules: Vec<String>) {
+    let runtime = Runtime::current().filter(|runtime| !runtime.is_closed());
+    let of_driver = |runtime: &Runtime| matches!(runtime.role(), ProcessRole::Driver);
+    if let Some(runtime) = runtime.filter(of_driver) {
+        runtime.preload(modules);
+    }
+}
+
 /// Says what this process's job is known by where jobs are added up: a JSON object of texts.
 #[pyfunction]
 pub(crate) fn set_job_tags(py: Python<'_>, tags: String) -> PyResult<()> {

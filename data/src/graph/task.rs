@@ -70,7 +70,10 @@ impl StageTask {
 
     /// Whether its source, a step or its sink calls Python.
     pub(crate) fn calls_python(&self) -> bool {
+        let members = self.group.iter().flat_map(|group| &group.members);
+        let mut members = members.filter_map(|member| member.source.as_ref());
         sources::calls_python(&self.source)
+            || members.any(|(source, _)| sources::calls_python(source))
             || self.steps.iter().any(Operator::calls_python)
             || self.sink.as_ref().is_some_and(sinks::calls_python)
     }

@@ -26,6 +26,7 @@ pub(super) const KIND: SourceKind = SourceKind {
     of_table: |table| Some(table.downcast_ref::<BlocksTable>()?),
     reader: |settings| Ok(Box::new(BlocksReader::new(settings)?)),
     calls_python: false,
+    reaches_by_python: |_| false,
 };
 
 /// A block that exists before the plan runs.

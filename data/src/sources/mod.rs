@@ -67,8 +67,10 @@ pub(crate) struct SourceKind {
     pub(crate) of_table: fn(&dyn TableSource) -> Option<&dyn Source>,
     /// Reads the settings that [`Source::settings`] made.
     pub(crate) reader: fn(&Bytes) -> Result<Box<dyn SourceReader>, TaskFailure>,
-    /// Whether its reader calls Python.
+    /// Whether its reader calls Python for rows.
     pub(crate) calls_python: bool,
+    /// Whether it reaches files through Python, by the same settings.
+    pub(crate) reaches_by_python: fn(&Bytes) -> bool,
 }
 
 /// A table, as the graph of stages knows it.
@@ -241,9 +243,10 @@ fn kind_of(source: &Registered) -> Option<&'static SourceKind> {
     KINDS.iter().find(|kind| kind.name == source.kind)
 }
 
-/// Whether reading calls Python.
+/// Whether reading calls Python: for rows, or for the files that they lie in.
 pub(crate) fn calls_python(source: &Registered) -> bool {
-    kind_of(source).is_some_and(|kind| kind.calls_python)
+    let calls = |kind: &SourceKind| kind.calls_python || (kind.reaches_by_python)(&source.settings);
+    kind_of(source).is_some_and(calls)
 }
 
 /// The reader of a registered source.

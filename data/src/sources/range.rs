@@ -23,6 +23,7 @@ pub(super) const KIND: SourceKind = SourceKind {
     of_table: |table| Some(table.downcast_ref::<RangeTable>()?),
     reader: |_| Ok(Box::new(RangeReader)),
     calls_python: false,
+    reaches_by_python: |_| false,
 };
 
 /// Numbers per batch.

@@ -24,6 +24,7 @@ pub(super) const KIND: SourceKind = SourceKind {
         Ok(Box::new(TasksReader(LoadedReader::new(spec))))
     },
     calls_python: true,
+    reaches_by_python: |_| true,
 };
 
 /// A part of what is read.

@@ -226,6 +226,7 @@ fn is_only_acknowledged(kind: &Kind) -> bool {
             | Kind::Goodbye(_)
             | Kind::Lingering(_)
             | Kind::Lending(_)
+            | Kind::Preload(_)
             | Kind::Blocked(_)
             | Kind::Unblocked(_)
     )

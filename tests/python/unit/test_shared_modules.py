@@ -30,20 +30,35 @@ def test_the_zygote_stays_single_threaded_and_its_environment_the_same():
     assert lines_of(script) == ["True", "1", "True"]
 
 
-def test_stages_wait_for_pandas_only_where_it_is_likely_to_be_used():
+def test_pandas_is_imported_ahead_and_stages_wait_for_it_only_where_it_is_likely_to_be_used():
     script = """
         import sys
         import aktis.data
         from aktis._process.shared_modules import likely_modules, modules_of_stages
-        print("pandas" in sys.modules, likely_modules()[-1], ",".join(modules_of_stages()))
+        print("pandas" in sys.modules, "pyarrow" in likely_modules(), ",".join(modules_of_stages()))
         aktis.data._batches.check_format("numpy")
-        print("pandas" in modules_of_stages())
+        print("pandas" in modules_of_stages() + likely_modules())
         {uses}
-        print("pandas" in modules_of_stages())
+        print("pandas" in modules_of_stages(), likely_modules()[-1])
     """
     for uses in ("aktis.data._batches.check_format('pandas')", "import pandas"):
         told = lines_of(script.replace("{uses}", uses))
-        assert told == ["False", "pandas", "numpy,pyarrow,aktis.data._worker", "False", "True"]
+        assert told == ["False", "True", "numpy,pyarrow,aktis.data._worker", "False", "True", "pandas"]
+
+
+def test_zygote_of_a_session_that_began_before_datasets_were_imported_imports_ahead():
+    script = """
+        import sys, time
+        import aktis
+        aktis.init(num_cpus=1)
+        looks = aktis.remote(lambda: {"pyarrow", "aktis.data._worker"} <= set(sys.modules))
+        import aktis.data
+        deadline = time.monotonic() + 30
+        while not (has := aktis.get(looks.options(max_calls=1).remote())) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        print(has)
+    """
+    assert lines_of(script)[-1] == "True"
 
 
 def test_workers_find_the_planner_made():

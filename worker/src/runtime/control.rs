@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
+use aktis_lane::Urgency;
 use aktis_proto::v1 as wire;
 use prost::Message;
 use wire::node_frame::Kind;
@@ -14,6 +15,12 @@ use crate::error::TaskFailure;
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Runtime {
+    /// Tells the node of Python modules that workers of this job are likely to need, more than were known when the job began.
+    pub fn preload(&self, modules: Vec<String>) {
+        let preload = wire::Preload { modules };
+        self.0.node.tell(Kind::Preload(preload), Urgency::Now);
+    }
+
     /// The nodes of the cluster, with totals and what is free.
     pub fn nodes(&self) -> Result<Vec<wire::NodeInfo>, TaskFailure> {
         Ok(self.cluster()?.nodes)

@@ -36,6 +36,7 @@ pub(super) const KIND: SourceKind = SourceKind {
     of_table: |table| Some(table.downcast_ref::<FilesTable>()?),
     reader: |settings| Ok(Box::new(FilesReader::new(settings)?)),
     calls_python: true,
+    reaches_by_python: |_| true,
 };
 
 /// A file, and whether it may be read in parts.

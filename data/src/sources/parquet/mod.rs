@@ -32,4 +32,8 @@ pub(super) const KIND: SourceKind = SourceKind {
     },
     reader: |settings| Ok(Box::new(read::FileReader::new(settings)?)),
     calls_python: false,
+    reaches_by_python: |settings| {
+        let scan = super::decode::<spec::ScanSpec>(settings);
+        scan.is_ok_and(|scan| !scan.store.is_empty())
+    },
 };

@@ -3,8 +3,7 @@
 Importing numpy, pandas and pyarrow takes a third of a second and 60 MB in every process, and what the stages of a dataset
 import of ``aktis.data`` another tenth. Forked from a zygote that has them, a worker pays neither. They are imported when the first stage of a
 dataset that calls Python starts, and ahead, when the zygote is idle for a moment, if the driver has them or has imported ``aktis.data``. pandas
-takes as long as all others together: it comes last, and a stage waits for it only if it is likely to be used. What a fork must not inherit
-is put right here:
+takes as long as all others together: it comes last, and only if it is likely to be used. What a fork must not inherit is put right here:
 
 - OpenBLAS starts threads at its import. It ends them before a fork, by itself, and starts as many anew in the process
   that computes; one fork that does nothing leaves the zygote single-threaded.
@@ -22,31 +21,49 @@ import sys
 from collections.abc import Iterable, Iterator
 
 #: The modules for which all this is known to be enough.
-MODULES = ("numpy", "pyarrow", "aktis.data._worker", "pandas")
-#: The one that most stages do without, and whether somebody has asked for batches of it.
-_SELDOM = "pandas"
+MODULES = (
+    "numpy", "pyarrow", "aktis.data._worker", "aktis.data._formats.csv", "aktis.data._formats.json",
+    "aktis.data._stores.arrow", "pandas",
+)  # fmt: skip
+#: Those that most stages do without, and which of them somebody has asked for.
+_SELDOM = frozenset(MODULES[3:])
+#: A zygote that imports forks nobody meanwhile: this takes as long as all others together.
+_SLOW = "pandas"
 _asked: set[str] = set()
 
 
 def likely_modules() -> list[str]:
-    """Of :data:`MODULES`, those that workers of this process will need: what it has imported, or all if it uses datasets.
+    """Of :data:`MODULES`, those that workers of this process will need: what it has imported or asked for, and, if it uses datasets, all
+    but pandas.
 
     >>> import aktis.data
-    >>> likely_modules()
-    ['numpy', 'pyarrow', 'aktis.data._worker', 'pandas']
+    >>> likely_modules()[:3]
+    ['numpy', 'pyarrow', 'aktis.data._worker']
     """
-    return [name for name in MODULES if name in sys.modules or "aktis.data" in sys.modules]
+    return [name for name in MODULES if _is_used(name) or ("aktis.data" in sys.modules and name != _SLOW)]
+
+
+def _is_used(module: str) -> bool:
+    return module in sys.modules or module in _asked
+
+
+def foresee() -> None:
+    """Tells the node that this process uses datasets: it may have begun its session before."""
+    from aktis import _aktis
+
+    _aktis.preload(likely_modules())
 
 
 def ask(module: str) -> None:
     """Stages of this process will use a module, whether the process itself does or not."""
-    _asked.add(module)
+    if module in MODULES and module not in _asked:
+        _asked.add(module)
+        foresee()
 
 
 def modules_of_stages() -> list[str]:
     """Of :data:`MODULES`, those that stages of this process wait for."""
-    is_used = _SELDOM in sys.modules or _SELDOM in _asked
-    return [name for name in MODULES if name != _SELDOM or is_used]
+    return [name for name in MODULES if name not in _SELDOM or _is_used(name)]
 
 
 def load(modules: Iterable[str]) -> None:

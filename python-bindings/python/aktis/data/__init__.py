@@ -10,7 +10,7 @@ A :class:`Dataset` describes work and runs when it is consumed. Names, arguments
     1
 """
 
-from . import collate_fn, expressions
+from . import _foreseen, collate_fn, expressions  # noqa: F401 - the first one first
 from ._chosen_files import FileShuffleConfig
 from ._compute import ActorPoolStrategy, TaskPoolStrategy
 from ._context import DataContext, ExecutionOptions, ExecutionResources

@@ -1,7 +1,7 @@
 //! Which table takes a frame of a process.
 
 use aktis_proto::v1::node_frame::Kind;
-use aktis_proto::v1::{GcsCall, Hello};
+use aktis_proto::v1::{GcsCall, Hello, Preload};
 use bytes::Bytes;
 
 use crate::core::RayletCore;
@@ -39,6 +39,9 @@ impl RayletCore {
                     .on_lingering(sender.worker, holds_devices, is_leaving, out);
             }
             Kind::Lending(lending) => self.pool.note_lending(sender.worker, lending.is_lending),
+            Kind::Preload(Preload { modules }) if sender.role == Role::Driver => {
+                out.push(Effect::Preload { modules });
+            }
             Kind::Goodbye(goodbye) if !goodbye.cause.is_empty() => {
                 self.pool.note_kill(sender.worker, &goodbye.cause);
             }
