@@ -6,6 +6,7 @@ import time
 import aktis
 import aktis.data
 import pytest
+from aktis.data import _batches
 from waiting import DEADLINE_S
 
 
@@ -116,3 +117,12 @@ def test_more_rows_than_the_limit_are_refused():
     for call in (ds.to_pandas, ds.take_all):
         with pytest.raises(ValueError, match="more than 9 rows"):
             call(limit=9)
+
+
+def test_first_row_is_not_made_together_with_all_rows_of_its_block(monkeypatch):
+    made, rows_of = [], _batches.rows_of
+    monkeypatch.setattr(_batches, "rows_of", lambda batch: made.append(batch.num_rows) or rows_of(batch))
+    rows = iter(aktis.data.range(100_000).iter_rows())
+    assert next(rows) == {"id": 0}
+    assert sum(made) < 1000
+    assert [row["id"] for row in rows] == list(range(1, 100_000))

@@ -7,7 +7,7 @@ Conversions share memory where the types allow it. What becomes of which type is
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aktis._process import shared_modules
@@ -166,6 +166,26 @@ def _each_column(batch: Any, convert: Callable[[Any, Any], Any]) -> dict[str, An
         with _to_python.naming(field):
             converted[field.name] = convert(batch.column(index), field.metadata)
     return converted
+
+
+#: Whoever waits for a first row waits for those that are made with it. Later it is faster to make many at once.
+_FIRST_ROWS, _MOST_ROWS = 32, 4096
+
+
+def pieces(batches: Iterable[Any]) -> Iterator[Any]:
+    """The rows of record batches or tables in pieces that begin small and grow.
+
+    >>> import pyarrow
+    >>> [piece.num_rows for piece in pieces([pyarrow.record_batch({"id": range(100)}), pyarrow.record_batch({"id": range(9)})])]
+    [32, 64, 4, 9]
+    """
+    rows = _FIRST_ROWS
+    for batch in batches:
+        first = 0
+        while first < batch.num_rows:
+            yield batch.slice(first, rows)
+            first += rows
+            rows = min(_MOST_ROWS, 2 * rows)
 
 
 def rows_of(batch: Any) -> list[dict[str, Any]]:

@@ -273,7 +273,7 @@ class Iterating(IteratingFrameworks):
 
         def begin() -> Iterator[Row]:
             batches, _ = self._begin()
-            for batch in batches:
-                yield from _batches.rows_of(batch)
+            for piece in _batches.pieces(batches):
+                yield from _batches.rows_of(piece)
 
         return _iteration.Repeatable(begin)
