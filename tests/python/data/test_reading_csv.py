@@ -1,14 +1,18 @@
 """CSV files: in parts, compressed, mixed, broken."""
 
 import gzip
+import io
 import pickle
 import sys
+from itertools import pairwise
+from random import Random
 
 import aktis
 import aktis.data
 import pyarrow
 import pytest
 from aktis.data._formats.csv import CSV
+from aktis.data._formats.lines import Between
 from aktis.data.datasource import Partitioning, PartitionStyle
 from pyarrow import csv
 from pyarrow import json as arrow_json
@@ -45,6 +49,20 @@ def test_large_file_is_read_in_parts_in_order(write):
     rows = in_seven.map_batches(lambda batch: batch, batch_format="pyarrow").take_all()
     assert [row["id"] for row in rows] == list(range(200_000))
     assert in_seven.stats() == "" or "7" in in_seven.stats()
+
+
+def test_lines_between_two_bytes_are_those_that_begin_there():
+    random = Random(7)
+    for _ in range(300):
+        text = bytes(random.choices(b"ab\n", weights=(5, 5, random.choice((1, 9))), k=random.randint(1, 60)))
+        cuts = [0, *sorted(random.choices(range(len(text)), k=random.randint(0, 5))), len(text)]
+        found = b""
+        for start, end in pairwise(cuts):
+            stream = Between(io.BytesIO(text), start, end)
+            assert stream.place == len(found)
+            while piece := stream.read(random.randint(1, 9)):
+                found += piece
+        assert found == text, (text, cuts)
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd", "bz2", "lz4"])

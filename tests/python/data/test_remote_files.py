@@ -46,8 +46,8 @@ def gets(store, ending=".parquet"):
     return [request for request in store.requests if request.method == "GET" and request.path.endswith(ending)]
 
 
-def read_bytes(store):
-    ends = (request.range.removeprefix("bytes=").split("-") for request in gets(store))
+def read_bytes(store, ending=".parquet"):
+    ends = (request.range.removeprefix("bytes=").split("-") for request in gets(store, ending))
     return sum(int(end) - int(start) + 1 for start, end in ends)
 
 
@@ -159,6 +159,32 @@ class TestOtherFormats:
         assert found.take_all() == [{"bytes": b"abc", "path": "bucket/f/a.bin"}]
         assert read.read_numpy("bucket/f/a.npy", filesystem=filesystem).take_all() == [{"data": i} for i in range(3)]
         assert read.read_orc("bucket/f/a.orc", filesystem=filesystem).take_all() == [{"id": 7}]
+
+    def test_parts_of_a_file_and_its_first_block_are_read_about_once_and_in_several_requests_at_once(self, store):
+        rows = 300_000
+        store.files["a.csv"] = b"id,word\n" + b"".join(b"%d,word %d\n" % (i, i) for i in range(rows))
+        store.files["a.jsonl"] = b"".join(b'{"id": %d, "word": "word %d"}\n' % (i, i) for i in range(rows))
+        store.files["a.txt"] = store.files["a.csv"]
+        for name, read in (("a.csv", aktis.data.read_csv), ("a.jsonl", aktis.data.read_json)):
+            store.most_at_once = 0
+            dataset = read(f"bucket/{name}", filesystem=store.filesystem())
+            # Before it runs: whether it can be cut.
+            assert read_bytes(store, name) <= 1 << 18
+            assert dataset.sum("id") == sum(range(rows))
+            size = len(store.files[name])
+            # Each of two workers looks at the first block, and every part begins and ends amid a line.
+            parts, blocks = size >> 20, 2 << 20
+            assert read_bytes(store, name) <= size + blocks + (1 << 18) + parts * (1 << 17), gets(store, name)
+            assert store.most_at_once >= 4
+        assert aktis.data.read_text("bucket/a.txt", filesystem=store.filesystem()).count() == rows + 1
+        assert read_bytes(store, "a.txt") <= 1.3 * len(store.files["a.txt"])
+
+    def test_folder_is_listed_while_it_is_looked_whether_it_is_one(self, store, numbers):
+        aktis.data.read_parquet(f"bucket/{numbers}", filesystem=store.filesystem())
+        first = [request for request in store.requests if not request.path.endswith(".parquet")]
+        # What it is, and what is in it: both before either is answered.
+        asked = {(request.method, "delimiter" in request.query) for request in first[:2]}
+        assert asked == {("HEAD", False), ("GET", False)}
 
     def test_small_files_are_asked_for_before_it_is_their_turn(self, store):
         for number in range(200):

@@ -133,7 +133,8 @@ def test_file_that_is_read_from_its_beginning_is_asked_for_once():
     files, file = file_of(data, expected=len(data))
     assert b"".join(iter(lambda: file.read(100_000), b"")) == data
     assert sum(end - start for start, end in files.asked) == len(data)
-    assert len(files.asked) == 5
+    # The first pieces are short, as long as connections are unused.
+    assert len(files.asked) == 10 and files.asked[0] == (0, 1 << 18)
 
 
 def test_a_look_at_the_beginning_reads_little():

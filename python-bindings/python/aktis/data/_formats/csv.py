@@ -14,7 +14,7 @@ import pyarrow
 from pyarrow import csv
 
 from . import lines
-from .reading import Format, Part
+from .reading import FirstBlocks, Format, Part
 
 #: Types that later blocks may make of those of the first one; no type at all may become any.
 _WIDER = {
@@ -30,6 +30,9 @@ _CONVERT_FIELDS = (
     "include_missing_columns", "timestamp_parsers",
 )  # fmt: skip
 
+
+#: Names of columns, and their types as far as they are known.
+_Known = tuple[list[str], dict[str, pyarrow.DataType]]
 
 _AS_A_WHOLE = (
     "parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True) reads each file as a whole, so that values may have lines in "
@@ -55,6 +58,7 @@ class CSV(Format):
         self._is_utf8 = self._read_options.encoding.lower() in ("utf8", "utf-8")
         quote = self._parse_options.quote_char
         self._quote = quote.encode() if quote else None
+        self._first_blocks: FirstBlocks[_Known] = FirstBlocks()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -76,14 +80,12 @@ class CSV(Format):
 
     def read(self, part: Part) -> Iterator[Any]:
         file = _File(self, part)
-        if not part.is_whole:
-            # So that types do not depend on where the file was cut.
-            with part.open() as stream:
-                first = next(self._blocks(stream), b"")
-            file.table(first, 0, is_first=True)
         stream, place = part.open_lines()
         is_first, block = place == 0, b""
         with stream:
+            if not part.begins_with(self._read_options.block_size):
+                # So that types do not depend on where the file was cut.
+                file.know(*self._first_blocks.of(part, self._known_of_first))
             for block in self._blocks(stream):
                 if block.strip():
                     yield file.table(block, place, is_first=is_first)
@@ -92,6 +94,14 @@ class CSV(Format):
         if not part.is_whole and self._quote is not None and block.count(self._quote) % 2:
             why = "a quoted value goes on beyond the part of the file that this worker reads, or a quote stands in an unquoted one"
             raise part.broken(place - len(block), f"{why}: {_AS_A_WHOLE}")
+
+    def _known_of_first(self, part: Part) -> _Known:
+        """The names and types of a file that its first block tells."""
+        file = _File(self, part)
+        with part.open_plain(self._read_options.block_size) as stream:
+            first = next(self._blocks(stream), b"")
+        file.table(first, 0, is_first=True)
+        return file.known()
 
     def _blocks(self, stream: Any) -> Iterator[bytes]:
         if not self._is_utf8:
@@ -110,6 +120,14 @@ class _File:
         self._part = part
         self._names: list[str] = []
         self._types: dict[str, pyarrow.DataType] = {}
+
+    def known(self) -> _Known:
+        """What the blocks so far have told: names and types."""
+        return list(self._names), dict(self._types)
+
+    def know(self, names: list[str], types: dict[str, pyarrow.DataType]) -> None:
+        """The first block has told this."""
+        self._names, self._types = list(names), dict(types)
 
     def table(self, block: bytes, place: int, *, is_first: bool) -> pyarrow.Table:
         """The rows of a block, which begins at the byte `place`."""

@@ -13,8 +13,10 @@ from pyarrow import json as arrow_json
 from aktis.data import _batches, _one_schema
 
 from . import lines
-from .reading import Format, Part
+from .reading import FirstBlocks, Format, Part
 
+#: How much of a file is looked at for whether there is an object in its first line.
+_GLIMPSE_BYTES = 1 << 16
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -33,12 +35,20 @@ class JSON(Format):
         self._block_bytes = lines.block_bytes_of("read_json", read_options or arrow_json.ReadOptions())
         self._parse_options = parse_options or arrow_json.ParseOptions()
         self._is_lines = is_lines
+        self._first_blocks: FirstBlocks[pyarrow.Schema | None] = FirstBlocks()
 
     def has_parts(self, whole: Part) -> bool:
         if self._is_lines:
             return True
-        with whole.open_plain(self._block_bytes) as file:
-            return _are_lines(file.read(self._block_bytes))
+        text = b""
+        with whole.open_plain(_GLIMPSE_BYTES) as file:
+            # Mostly a line is short.
+            while len(text) < self._block_bytes and b"\n" not in text.lstrip():
+                chunk = file.read(max(_GLIMPSE_BYTES, len(text)))
+                text += chunk
+                if not chunk:
+                    break
+        return _are_lines(text)
 
     def read(self, part: Part) -> Iterator[Any]:
         stream, place = part.open_lines()
@@ -50,8 +60,8 @@ class JSON(Format):
                 yield from self._document(first + b"".join(blocks), part)
                 return
             schema = self._parse_options.explicit_schema
-            if not part.is_whole:
-                schema = self._schema_of_first(part)
+            if not part.begins_with(self._block_bytes):
+                schema = self._first_blocks.of(part, self._schema_of_first)
             block = first
             while block:
                 if block.strip():
@@ -63,7 +73,7 @@ class JSON(Format):
 
     def _schema_of_first(self, part: Part) -> pyarrow.Schema | None:
         """The types of the file's first block: so they do not depend on where it was cut."""
-        with part.open() as stream:
+        with part.open_plain(self._block_bytes) as stream:
             block = next(lines.blocks(stream, self._block_bytes), b"").removeprefix(_BOM)
         schema = self._parse_options.explicit_schema
         return self._widened(None, self._table(block, schema, part, 0).schema, part, 0) if block.strip() else schema

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import pyarrow
 
@@ -16,6 +16,8 @@ import pyarrow
 _COMPRESSIONS = {"gz": "gzip", "bz2": "bz2", "br": "brotli", "zst": "zstd", "lz4": "lz4"}
 _CHUNK_BYTES = 1 << 16
 _COUNT_BYTES = 1 << 22
+#: Mostly a line is shorter.
+_LINE_BYTES = 1 << 15
 
 
 def compression_of(path: str, said: Any = "detect") -> str | None:
@@ -67,18 +69,60 @@ def block_bytes_of(function: str, read_options: Any) -> int:
     return int(read_options.block_size)
 
 
-def begin_at(file: Any, at: int, size_bytes: int) -> int:
-    """The first byte from `at` on with which a line begins, or the end of the file."""
-    if at == 0 or at >= size_bytes:
-        return at
-    file.seek(at - 1)
-    place = at - 1
-    while chunk := file.read(_CHUNK_BYTES):
-        found = chunk.find(b"\n")
+class Between:
+    """The lines of a file that begin between two bytes of it, as a stream.
+
+    Where the last one ends shows when it is read: to look for that first would be one more answer to wait for.
+
+    >>> import io
+    >>> lines = Between(io.BytesIO(b"one\\ntwo\\nthree\\n"), 2, 5)
+    >>> lines.place, lines.read(9), lines.read(9)
+    (4, b'two\\n', b'')
+    """
+
+    def __init__(self, file: Any, start: int, end: int) -> None:
+        self._file, self._end = file, end
+        self._held = b""
+        #: Where the next byte lies in the file.
+        self.place = start
+        if start > 0:
+            self._begin(start - 1)
+        # No line may begin there.
+        self._is_over = self.place >= end
+
+    def _begin(self, place: int) -> None:
+        self._file.seek(place)
+        while chunk := self._file.read(_CHUNK_BYTES):
+            found = chunk.find(b"\n")
+            if found >= 0:
+                self._held = chunk[found + 1 :]
+                place += found + 1
+                break
+            place += len(chunk)
+        self.place = place
+
+    def read(self, size: int) -> bytes:
+        """The next bytes: fewer only at the end."""
+        if self._is_over:
+            return b""
+        data, self._held = self._held[:size], self._held[size:]
+        last = max(0, self._end - 1 - self.place)
+        while (found := data.find(b"\n", last)) < 0 and len(data) < size:
+            # What is far behind the end is not asked for.
+            left = max(0, self._end - self.place - len(data)) + _LINE_BYTES
+            if not (chunk := self._file.read(min(size - len(data), left))):
+                break
+            data += chunk
         if found >= 0:
-            return place + found + 1
-        place += len(chunk)
-    return place
+            data, self._is_over = data[: found + 1], True
+        self.place += len(data)
+        return data
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 def blocks(stream: Any, block_bytes: int, quote: bytes | None = None) -> Iterator[bytes]:

@@ -10,8 +10,8 @@ A format is a module with a class of these; the function that users call is its 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import pyarrow
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 _ENOUGH_BYTES = 1 << 20
 #: Columns of a batch of parts that describe the parts; those behind them are told by paths.
 _PART_COLUMNS = 4
+#: The last line of a part ends no farther behind it, mostly, and nothing is read that is.
+_LINE_BYTES = 1 << 16
+#: Files whose first blocks are known at once.
+_FIRST_BLOCKS = 16
+
+_Told = TypeVar("_Told")
 
 
 class Part(NamedTuple):
@@ -60,14 +66,39 @@ class Part(NamedTuple):
         """The lines of the part as a stream, and their place in the file."""
         if self.is_whole:
             return self.open(), 0
-        with self.open_plain() as file:
-            start, end = (lines.begin_at(file, at, self.size_bytes) for at in (self.start, self.end))
-        return self.open_plain(end - start).get_stream(start, end - start), start
+        file = self.open_plain(self.end - self.start + (_LINE_BYTES if self.end < self.size_bytes else 1))
+        stream = lines.Between(file, self.start, self.end)
+        return stream, stream.place
+
+    def begins_with(self, block_bytes: int) -> bool:
+        """Whether the first block of its rows is that of the file, if blocks have so many bytes."""
+        return self.is_whole or (self.start == 0 and self.end >= block_bytes)
 
     def broken(self, at: int, why: str, line: int = 1) -> ValueError:
         """The error for the line of this number, counted from the byte `at` on."""
         with self.open() as file:
             return ValueError(f"read {self.path}, line {lines.count(file, at) + line}: {why}")
+
+
+class FirstBlocks(Generic[_Told]):
+    """What the first blocks of files have told, for those that are read in parts: they are read once, and not with each part."""
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, int], _Told] = {}
+
+    def __reduce__(self) -> Any:
+        # Whoever gets it reads in another process, maybe later, when files have changed.
+        return FirstBlocks, ()
+
+    def of(self, part: Part, read: Callable[[Part], _Told]) -> _Told:
+        """What the first block of the part's file tells."""
+        file = (part.path, part.size_bytes)
+        if file not in self._told:
+            while len(self._told) >= _FIRST_BLOCKS:
+                # Parts of a file come one after another.
+                del self._told[next(iter(self._told))]
+            self._told[file] = read(part)
+        return self._told[file]
 
 
 class Format:

@@ -10,15 +10,16 @@ import os
 import re
 import urllib.parse
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyarrow import fs
-
-from .arrow import ArrowFiles
 from .backend import Files
 from .requests import made
 from .spec import MemoryFiles, SpecFiles
 from .store import Store
+
+if TYPE_CHECKING:
+    # Not imported before somebody needs it: whoever reads local files does not wait for it.
+    from pyarrow import fs
 
 #: What pyarrow calls the schemes that it reaches.
 _ARROW = {
@@ -72,6 +73,8 @@ def chosen_store(
 def _of_arrow(
     function: str, scheme: str, paths: Sequence[str], connected: Callable[..., Any]
 ) -> tuple[Store, list[str]]:
+    from .arrow import ArrowFiles
+
     parsed = [_parsed(path[len(scheme) + 3 :]) for path in paths]
     _, _, query = parsed[0]
     roots = {netloc: connected(function, scheme, netloc, query) for netloc, _, _ in parsed}
@@ -101,6 +104,8 @@ def _parsed(rest: str) -> tuple[str, str, str]:
 
 def _connected(function: str, scheme: str, netloc: str, query: str) -> tuple[fs.FileSystem, str]:
     """The filesystem, and where the host's files begin in it."""
+    from pyarrow import fs
+
     if not netloc and scheme != "hdfs":
         raise ValueError(f"{function}(): after {scheme}:// comes the name of a bucket or container")
     user, _, bucket = netloc.rpartition("@")
@@ -133,6 +138,10 @@ def _of_spec(function: str, scheme: str, paths: Sequence[str]) -> tuple[Store | 
 
 
 def _given(function: str, paths: Sequence[str], filesystem: Any) -> tuple[Store | None, list[str]]:
+    from pyarrow import fs
+
+    from .arrow import ArrowFiles
+
     if isinstance(filesystem, fs.PyFileSystem) and isinstance(filesystem.handler, fs.FSSpecHandler):
         filesystem = filesystem.handler.fs
     files: Files

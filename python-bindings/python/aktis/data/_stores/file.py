@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .requests import Request
+from .requests import Request, have_room
 
 if TYPE_CHECKING:
     from .store import Store
@@ -49,7 +49,7 @@ class RangeFile(io.RawIOBase):
         self._is_fast = False
 
     def _fast_start(self, place: int, expected: int) -> None:
-        self._length, self._ahead = min(expected, _LONGEST_BYTES), _AHEAD
+        self._length, self._ahead = min(expected, _FIRST_BYTES if have_room() else _LONGEST_BYTES), _AHEAD
         self._until = min(self._size, place + expected)
         self._is_fast = True
 
@@ -116,7 +116,7 @@ class RangeFile(io.RawIOBase):
         piece = self._pieces.popleft()
         self._held = (piece.start, piece.request.result())
         self._length, self._ahead = min(_LONGEST_BYTES, 4 * self._length), min(_AHEAD, 2 * self._ahead)
-        if self._ahead > 1:
+        if self._ahead > 1 and self._next < self._until:
             self._ask()
         return self._held
 
@@ -125,8 +125,9 @@ class RangeFile(io.RawIOBase):
         while len(self._pieces) < self._ahead and self._next < self._size:
             if self._pieces and self._next >= self._until:
                 return
-            end = min(self._size, self._next + self._length)
-            if self._next < self._until:
+            is_expected = self._next < self._until
+            end = min(self._size, self._next + (self._length if is_expected else min(self._length, _FIRST_BYTES)))
+            if is_expected:
                 end = min(end, self._until)
             self._pieces.append(_Piece(self._next, end, self._store.request(self._path, self._next, end)))
             self._next = end

@@ -11,6 +11,8 @@ from .backend import Entry
 from .store import Store
 
 _WILD = re.compile(r"[*?\[]")
+#: Of more paths each is looked at first.
+_LIKELY_FOLDERS = 8
 
 
 def found_files(
@@ -18,6 +20,9 @@ def found_files(
 ) -> list[tuple[str, int, int]]:
     """Names, lengths and versions of the files, in the order of the paths."""
     plain = [path.rstrip("/") if not path.endswith("://") else path for path in paths]
+    # What looks like a folder is listed before it is known that it is one: that is one answer less to wait for.
+    likely = [path for path in plain if store.has_folders and _is_likely_folder(path)][:_LIKELY_FOLDERS]
+    listings = {path: store.listing(path) for path in likely}
     found: list[tuple[str, int, int]] = []
     missing: FileNotFoundError | None = None
     for path, entry in zip(plain, store.entries(plain), strict=True):
@@ -25,7 +30,8 @@ def found_files(
             found.append((path, entry.size, entry.version))
             continue
         if entry is not None:
-            files = [file for file in store.files_below(path) if _is_data(file.path[len(path) :], extensions)]
+            below = listings[path]() if path in listings else store.files_below(path)
+            files = [file for file in below if _is_data(file.path[len(path) :], extensions)]
         elif _WILD.search(path) and store.has_folders:
             files = _matching(store, path, extensions)
         else:
@@ -39,6 +45,15 @@ def found_files(
     if missing is not None and not found:
         raise missing
     return found
+
+
+def _is_likely_folder(path: str) -> bool:
+    """Whether a path is no pattern, and its last name has no ending.
+
+    >>> [_is_likely_folder(path) for path in ("s3://b/in", "s3://b/in/a.csv", "s3://b/*", "s3://b/v1.2/day=1")]
+    [True, False, False, True]
+    """
+    return not _WILD.search(path) and "." not in path.rpartition("/")[2]
 
 
 def _matching(store: Store, pattern: str, extensions: Sequence[str] | None) -> list[Entry]:

@@ -17,6 +17,8 @@ from .refused import asks_for_patience, is_final, refused
 
 #: Requests of a process that are under way at once.
 MOST_AT_ONCE = 32
+#: Fewer than these leave connections unused that a process has to a store.
+FULL = 16
 #: How often a request is made before what it says counts.
 ATTEMPTS = 6
 #: After so long no further attempt is made, if there were two: libraries try again by themselves as well, and none of them knows
@@ -65,11 +67,13 @@ class _Threads:
         self._untaken = 0
         self._idle = 0
         self._threads = 0
+        self._under_way = 0
 
     def begin(self, call: Callable[[], Any]) -> _Attempt:
         attempt = _Attempt(call)
         with self._lock:
             self._untaken += 1
+            self._under_way += 1
             is_wanted = self._untaken > self._idle and self._threads < MOST_AT_ONCE
         self._waiting.put(attempt)
         if is_wanted:
@@ -88,6 +92,7 @@ class _Threads:
         with self._lock:
             attempt.is_given_up = True
             self._threads -= 1
+            self._under_way -= 1
             is_wanted = self._untaken > self._idle
         if is_wanted:
             self.add()
@@ -103,7 +108,12 @@ class _Threads:
                 if attempt.is_given_up:  # another thread has taken this one's place
                     return
                 self._idle += 1
+                self._under_way -= 1
             del attempt
+
+    def have_room(self) -> bool:
+        with self._lock:
+            return self._under_way < FULL
 
 
 _threads = _Threads()
@@ -151,6 +161,11 @@ class Request:
                 raise
             _threads.give_up(attempt)
             raise TimeoutError(f"there was no answer for {self._limit:.0f} seconds") from None
+
+
+def have_room() -> bool:
+    """Whether connections to the store are unused: then what is long comes sooner in short pieces."""
+    return _threads.have_room()
 
 
 def made(call: Callable[[], Any], doing: str) -> Any:

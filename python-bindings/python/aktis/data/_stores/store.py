@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow
@@ -49,8 +49,11 @@ class Store:
 
     def dumped(self, function: str) -> bytes:
         """What :func:`load` makes the same store of, in another process."""
+        from aktis._process import shared_modules
         from aktis._values import definition
 
+        # Each worker would import what reaches the files, before its first request.
+        shared_modules.ask(type(self._files).__module__)
         try:
             return definition._dump(self, object()).data
         except Exception as error:
@@ -104,9 +107,13 @@ class Store:
 
     def files_below(self, folder: str) -> list[Entry]:
         """All files in a folder and its folders."""
+        return self.listing(folder)()
+
+    def listing(self, folder: str) -> Callable[[], list[Entry]]:
+        """Asks for the files in a folder and its folders; what is returned waits for the answer."""
         path = self._path(folder)
-        found: list[Entry] = made(lambda: list(self._files.files_below(path)), f"list {folder}")
-        return [self._named(entry) for entry in found]
+        request = Request(lambda: list(self._files.files_below(path)), f"list {folder}")
+        return lambda: [self._named(entry) for entry in request.result()]
 
     def _reading(self, name: str, start: int, end: int) -> Call:
         path = self._path(name)
