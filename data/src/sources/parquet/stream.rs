@@ -88,7 +88,10 @@ impl BatchStream for FileStream {
             };
             match run.next(&self.runtime)? {
                 Some(batch) => {
-                    self.is_first = false;
+                    if std::mem::take(&mut self.is_first) {
+                        // Whoever gets them may take a while: a function that loads its model.
+                        self.open_ahead(false)?;
+                    }
                     return Ok(Some(batch));
                 }
                 None => self.open.pop_front(),
