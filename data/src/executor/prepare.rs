@@ -234,6 +234,8 @@ fn stage_setup(stage: &StagePlan, options: &ExecutionOptions, block_bytes: u64) 
         long_bytes: block_bytes,
         enough_bytes: if cuts_ranges {
             WINDOW_BLOCKS * block_bytes
+        } else if stage.window_bytes > 0 {
+            stage.window_bytes
         } else if stage.is_sized() {
             BLOCKS_PER_INPUT * block_bytes
         } else {

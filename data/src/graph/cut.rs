@@ -313,6 +313,9 @@ impl StageCutter {
         let write = self.begin_stage();
         let write = &mut self.stages[write];
         write.window_rows = usize::try_from(own.min_rows).unwrap_or(usize::MAX);
+        if let Some(bytes) = own.min_bytes {
+            (write.window_rows, write.window_bytes) = (usize::MAX, bytes);
+        }
         write.is_apart = true;
         write.compute.max_workers = own.max_writers;
     }

@@ -119,6 +119,9 @@ impl JobPlan {
         if let Some(limit) = all().find_map(|stage| stage.row_limit) {
             digest.add(&limit);
         }
+        if let Some(stage) = all().find(|stage| stage.window_bytes > 0) {
+            digest.add(&stage.window_bytes);
+        }
         digest.add(&steps_without_functions(all())?);
         Ok(())
     }

@@ -95,6 +95,8 @@ pub struct StagePlan {
     pub batch_rows: Option<usize>,
     /// Rows that an input should have at least.
     pub window_rows: usize,
+    /// With so many bytes an input needs no more rows; 0: it does.
+    pub(crate) window_bytes: u64,
     /// Whether calls of a function overlap, within an input: at the end of each, fewer and fewer are under way.
     pub(crate) overlaps: bool,
     /// Most rows that leave as a whole.
@@ -139,6 +141,7 @@ impl StagePlan {
             is_native: true,
             batch_rows: None,
             window_rows: 0,
+            window_bytes: 0,
             overlaps: false,
             row_limit: None,
             end: None,

@@ -324,11 +324,18 @@ fn files_have_the_rows_that_were_asked_for() {
         ..output(&folder.path().join("least"), SaveMode::Append)
     };
     run(&numbers(1000, "same"), least).expect("runs");
+    let bytes = ParquetOutput {
+        min_bytes_per_file: Some(1 << 40),
+        ..output(&folder.path().join("bytes"), SaveMode::Append)
+    };
+    run(&numbers(1000, "same"), bytes).expect("runs");
+    assert_eq!(read(&folder.path().join("bytes")).len(), 1000);
     let files = |name: &str| names(&folder.path().join(name)).len();
     assert_eq!(read(&folder.path().join("most")).len(), 1000);
     assert!((10..=20).contains(&files("most")), "{}", files("most"));
     assert_eq!(read(&folder.path().join("least")).len(), 1000);
     assert!(files("least") <= 3, "{}", files("least"));
+    assert_eq!(files("bytes"), 1);
 }
 
 #[test]

@@ -205,6 +205,30 @@ fn steps_after_an_unknown_function_are_bound_late() {
 }
 
 #[test]
+fn steps_bound_late_ask_for_no_column_that_is_not_read() {
+    let made = MapSpec {
+        reads: Some(names(&["text"])),
+        keeps: Kept::AllExcept(names(&["made"])),
+        keeps_rows: true,
+        ..map("Udf")
+    };
+    let dataset = source().map(made).expect("maps");
+    let dropped = dataset.drop(&names(&["note"])).expect("drops");
+    assert!(
+        !optimized(&dropped).contains("note"),
+        "{}",
+        optimized(&dropped)
+    );
+    let renamed = dataset.rename(&[("note".to_owned(), "n".to_owned())]);
+    let renamed = renamed.and_then(|renamed| renamed.drop(&names(&["n"])));
+    let plan = optimized(&renamed.expect("renames and drops"));
+    assert!(!plan.contains("note"), "{plan}");
+    // What the function may make stays in the step, which finds out.
+    let unknown = dataset.drop(&names(&["note", "other"])).expect("drops");
+    assert!(optimized(&unknown).contains("Drop (bound at run time): other"));
+}
+
+#[test]
 fn mask_keeps_the_schema_and_lets_other_predicates_pass() {
     let spec = MapSpec {
         reads: Some(names(&["text"])),

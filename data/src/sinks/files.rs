@@ -86,7 +86,7 @@ impl SinkKind for FilesOutput {
     }
 
     fn own_stage(&self) -> Option<OwnStage> {
-        OwnStage::for_files(self.min_rows_per_file, self.max_writers)
+        OwnStage::for_files(self.min_rows_per_file, None, self.max_writers)
     }
 
     fn begin(&self) -> Result<Option<FolderOutput>, PlanError> {

@@ -98,16 +98,23 @@ trait SinkKind {
 pub(crate) struct OwnStage {
     /// Rows that an input should have at least.
     pub(crate) min_rows: u64,
+    /// Bytes that an input should have at least, in the place of rows.
+    pub(crate) min_bytes: Option<u64>,
     /// Workers that write at once, at most.
     pub(crate) max_writers: Option<usize>,
 }
 
 impl OwnStage {
-    /// The one that is needed if files shall have so many rows at least, or so many workers shall write at most.
-    fn for_files(min_rows: Option<u64>, max_writers: Option<usize>) -> Option<Self> {
-        let is_needed = min_rows.is_some() || max_writers.is_some();
+    /// The one that is needed if files shall have so many rows or bytes at least, or so many workers shall write at most.
+    fn for_files(
+        min_rows: Option<u64>,
+        min_bytes: Option<u64>,
+        max_writers: Option<usize>,
+    ) -> Option<Self> {
+        let is_needed = min_rows.is_some() || min_bytes.is_some() || max_writers.is_some();
         is_needed.then(|| Self {
             min_rows: min_rows.unwrap_or(0),
+            min_bytes,
             max_writers,
         })
     }

@@ -83,6 +83,7 @@ fn read_near_sink(sink: &Bound<'_, PyDict>) -> PyResult<Sink> {
             sorted_by: sorted_by.collect(),
         },
         min_rows_per_file: item("min_rows_per_file")?.extract()?,
+        min_bytes_per_file: item("min_bytes_per_file")?.extract()?,
         max_rows_per_file: item("max_rows_per_file")?.extract()?,
         max_writers: item("max_writers")?.extract()?,
         mode: save_mode(&item("mode")?.extract::<String>()?)?,

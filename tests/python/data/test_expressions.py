@@ -369,6 +369,23 @@ def test_expressions_are_compared_and_shown():
     assert len({col("a"), col("a")}) == 2
 
 
+def test_columns_that_nobody_reads_can_be_dropped_renamed_and_chosen_behind_a_function():
+    @udf(return_dtype="int64")
+    def plus(numbers):
+        return pyarrow.compute.add(numbers, 1)
+
+    made = aktis.data.from_items([{"id": 1, "other": 2, "more": 3}]).with_column("x", plus(col("id")))
+    assert made.drop_columns("other").take_all() == [{"id": 1, "more": 3, "x": 2}]
+    assert made.drop_columns(["other", "more"]).select_columns(["x"]).take_all() == [{"x": 2}]
+    renamed = made.rename_columns({"other": "o", "id": "key"})
+    assert renamed.drop_columns("o").take_all() == [{"key": 1, "more": 3, "x": 2}]
+    assert renamed.select_columns(["x", "key"]).take_all() == [{"x": 2, "key": 1}]
+    chosen = made.select_columns(["x", "other"])
+    assert chosen.select_columns(["x"]).take_all() == [{"x": 2}] and chosen.count() == 1
+    with pytest.raises(ValueError, match="drop_columns.*there is no column 'nope'"):
+        made.drop_columns("nope").take_all()
+
+
 def test_fields_become_columns():
     @udf(return_dtype=pyarrow.struct({"sum": pyarrow.int64(), "pair": pyarrow.struct({"x": pyarrow.int64()})}))
     def both(numbers):

@@ -44,7 +44,7 @@ VALUES = {
     "mode": "append", "try_create_dir": True, "min_rows_per_file": 1, "max_rows_per_file": 9, "num_rows_per_file": 1,
     "arrow_parquet_args_fn": dict, "compression": "zstd", "row_group_size": 3, "max_restarts": 3, "max_task_retries": 3,
     "max_retries": 0, "retry_exceptions": [OSError], "max_calls": 1, "expr": None, "filesystem": None, "partition_cols": [], "filename_provider": FilenameProvider(file_format="parquet"),
-    "use_dictionary": False, "write_statistics": False, "data_page_size": 4096, "sorting_columns": [],
+    "use_dictionary": False, "write_statistics": False, "data_page_size": 4096, "sorting_columns": [], "min_bytes_per_file": 9,
 }  # fmt: skip
 SIGNATURES = {
     "map_batches": {
@@ -62,7 +62,7 @@ SIGNATURES = {
     "write_parquet": {
         "partition_cols": "used", "filesystem": "used", "catalog": "refused", "try_create_dir": "used",
         "arrow_open_stream_args": "refused", "filename_provider": "used", "arrow_parquet_args_fn": "used",
-        "min_rows_per_file": "used", "max_rows_per_file": "used", "min_bytes_per_file": "refused",
+        "min_rows_per_file": "used", "max_rows_per_file": "used", "min_bytes_per_file": "used",
         "ray_remote_args": "refused", "concurrency": "used", "num_rows_per_file": "used", "mode": "used",
         "compression": "used", "row_group_size": "used", "use_dictionary": "used", "data_page_size": "used",
         "write_statistics": "used", "sorting_columns": "used", "coerce_timestamps": "refused",

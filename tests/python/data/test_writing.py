@@ -191,6 +191,19 @@ def test_files_have_the_rows_that_were_asked_for(tmp_path):
         ds.write_parquet(tmp_path / "none", min_rows_per_file=10, max_rows_per_file=5)
 
 
+def test_files_have_the_bytes_that_were_asked_for(tmp_path):
+    ds = aktis.data.range(100_000, override_num_blocks=50).map_batches(lambda batch: batch)
+    # Eight bytes a row, and a head for each block: about half of the rows.
+    ds.write_parquet(tmp_path, min_bytes_per_file=400_000)
+    *least, last = sorted(rows_of_files(tmp_path), reverse=True)
+    assert sum(least) + last == 100_000 and least
+    assert all(40_000 <= rows <= 60_000 for rows in least)
+    ds.write_parquet(tmp_path / "all", min_bytes_per_file=1 << 40)
+    assert rows_of_files(tmp_path / "all") == [100_000]
+    with pytest.raises(ValueError, match="by rows or by min_bytes_per_file, not both"):
+        ds.write_parquet(tmp_path / "none", min_rows_per_file=10, min_bytes_per_file=5)
+
+
 def test_folder_that_is_there_and_empty_is_there(tmp_path):
     aktis.data.range(3).write_parquet(tmp_path, mode="ignore")
     assert not list(tmp_path.iterdir())

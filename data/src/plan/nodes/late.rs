@@ -59,6 +59,23 @@ impl LateStep {
                 .then_some(name),
         }
     }
+
+    /// The step over an input of which some columns are no longer read: it must not ask for them.
+    fn without(&self, is_unread: impl Fn(&str) -> bool) -> Self {
+        let read = |names: &[String]| {
+            let read = names.iter().filter(|name| !is_unread(name));
+            read.cloned().collect()
+        };
+        match self {
+            Self::Select(names) => Self::Select(read(names)),
+            Self::Drop(names) => Self::Drop(read(names)),
+            Self::Rename(pairs) => {
+                let read = pairs.iter().filter(|(old, _)| !is_unread(old));
+                Self::Rename(read.cloned().collect())
+            }
+            Self::Filter(_) | Self::Compute(_) | Self::Declare(_) => self.clone(),
+        }
+    }
 }
 
 /// [`LateStep`] over an input.
@@ -198,7 +215,13 @@ impl UserDefinedLogicalNodeCore for LateNode {
     }
 
     fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        Self::try_new(self.step.clone(), inputs.swap_remove(0))
+        let input = inputs.swap_remove(0);
+        let has =
+            |plan: &LogicalPlan, name: &str| plan.schema().has_column_with_unqualified_name(name);
+        let step = self
+            .step
+            .without(|name| has(&self.input, name) && !has(&input, name));
+        Self::try_new(step, input)
     }
 
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {

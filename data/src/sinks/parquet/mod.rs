@@ -40,6 +40,8 @@ pub struct ParquetOutput {
     pub writing: ParquetWriting,
     /// Rows per file at least, but for the last one.
     pub min_rows_per_file: Option<u64>,
+    /// Bytes per file at least, as they are in memory, but for the last one; in the place of rows.
+    pub min_bytes_per_file: Option<u64>,
     /// Rows per file at most.
     pub max_rows_per_file: Option<u64>,
     /// Workers that write at once, at most.
@@ -61,6 +63,7 @@ impl ParquetOutput {
             partition_columns: Vec::new(),
             writing: ParquetWriting::default(),
             min_rows_per_file: None,
+            min_bytes_per_file: None,
             max_rows_per_file: None,
             max_writers: None,
             mode: SaveMode::Append,
@@ -105,7 +108,11 @@ impl SinkKind for ParquetOutput {
     }
 
     fn own_stage(&self) -> Option<OwnStage> {
-        OwnStage::for_files(self.min_rows_per_file, self.max_writers)
+        OwnStage::for_files(
+            self.min_rows_per_file,
+            self.min_bytes_per_file,
+            self.max_writers,
+        )
     }
 
     fn begin(&self) -> Result<Option<FolderOutput>, PlanError> {

@@ -222,5 +222,4 @@ class WriteArgs(TypedDict, total=False):
     catalog: None
     partitioning_flavor: Literal["hive"] | None
     arrow_open_stream_args: None
-    min_bytes_per_file: None
     ray_remote_args: None

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _WRITE_KEYWORDS = Keywords(
     "write_parquet",
     used=(
-        "mode", "resume", "compression", "row_group_size", "min_rows_per_file", "max_rows_per_file", "num_rows_per_file",
+        "mode", "resume", "compression", "row_group_size", "min_rows_per_file", "max_rows_per_file", "min_bytes_per_file",
+        "num_rows_per_file",
         "partition_cols", "filename_provider", "concurrency", "try_create_dir", "filesystem", "dead_letters", "arrow_parquet_args",
         "arrow_parquet_args_fn",
     ),
     refused={
         "catalog": Refused("write the files, and tell the catalog about them"),
         "arrow_open_stream_args": Refused("files are local: there is nothing to open", (None, {})),
-        "min_bytes_per_file": Refused("use min_rows_per_file"),
         "ray_remote_args": Refused("rows are written by the workers of the step before", (None, {})),
         "partitioning_flavor": Refused("folders are named as Hive names them", (None, "hive")),
         **PYARROW_WRITER,
@@ -53,6 +53,7 @@ class Writing:
         row_group_size: int | None = None,
         min_rows_per_file: int | None = None,
         max_rows_per_file: int | None = None,
+        min_bytes_per_file: int | None = None,
         concurrency: int | None = None,
         try_create_dir: bool = True,
         arrow_parquet_args: Mapping[str, Any] | None = None,
@@ -77,6 +78,8 @@ class Writing:
             row_group_size: Most rows of a row group.
             min_rows_per_file: Rows that a file has at least, but for the last one.
             max_rows_per_file: Rows that a file has at most.
+            min_bytes_per_file: Bytes that the rows of a file have at least in memory, but for those of the last one; files are smaller,
+                because Parquet packs them. In the place of numbers of rows.
             concurrency: Workers that write at once, at most.
             try_create_dir: ``False``: fail if the folder is not there.
             arrow_parquet_args: More options of ``pyarrow.parquet.write_table`` as a dict: ``compression``, ``compression_level``,
@@ -108,11 +111,19 @@ class Writing:
         filesystem = more.pop("filesystem", None)
         _WRITE_KEYWORDS.check(more)
         writing = _parquet_options.read(given)
-        counts = {"min_rows_per_file": min_rows_per_file, "max_rows_per_file": max_rows_per_file}
+        counts = {
+            "min_rows_per_file": min_rows_per_file,
+            "max_rows_per_file": max_rows_per_file,
+            "min_bytes_per_file": min_bytes_per_file,
+        }
         sizes = {name: writing[name] for name in ("row_group_size", "data_page_size")}
         _folders.check_counts("write_parquet", {**counts, "concurrency": concurrency, **sizes})
         if min_rows_per_file and max_rows_per_file and min_rows_per_file > max_rows_per_file:
             raise ValueError(f"write_parquet(): min_rows_per_file is larger than max_rows_per_file: {counts}")
+        if min_bytes_per_file and (min_rows_per_file or max_rows_per_file):
+            raise ValueError(
+                f"write_parquet(): the size of files is told by rows or by min_bytes_per_file, not both: {counts}"
+            )
         columns = _partition_columns.checked(self._plan, "write_parquet", partition_cols)
         sink = {"kind": "parquet", "partition_cols": columns, "max_writers": concurrency, **counts, **writing}
         output = Output(
