@@ -13,6 +13,8 @@ use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::{StreamEncoder, StreamWriter};
 use bytes::Bytes;
 
+/// Of texts that were cut off others, so many times their own bytes go along.
+const OTHERS_PER_OWN: usize = 2;
 /// Room for the schema and the ends of a stream, in bytes.
 const STREAM_OVERHEAD_BYTES: usize = 16 * 1024;
 
@@ -134,6 +136,29 @@ pub(crate) fn without_other_rows(copy: RecordBatch) -> Result<RecordBatch, Arrow
     RecordBatch::try_new_with_options(copy.schema(), columns, &options)
 }
 
+/// The rows without the texts that they hold on to and nobody reads, where these are more than a few: a stream would have all of them.
+fn without_many_others(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    fn holds_many(texts: &[Buffer], used: usize) -> bool {
+        let held: usize = texts.iter().map(Buffer::len).sum();
+        held > OTHERS_PER_OWN * used + STREAM_OVERHEAD_BYTES
+    }
+    let holds_many = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8View => {
+            let texts = column.as_string_view();
+            holds_many(texts.data_buffers(), texts.total_buffer_bytes_used())
+        }
+        DataType::BinaryView => {
+            let texts = column.as_binary_view();
+            holds_many(texts.data_buffers(), texts.total_buffer_bytes_used())
+        }
+        _ => false,
+    };
+    if batch.columns().iter().any(holds_many) {
+        return without_other_rows(batch.clone());
+    }
+    Ok(batch.clone())
+}
+
 /// Views share the texts of the batch that they were copied from, and hold on to all of them.
 fn without_others(column: &ArrayRef) -> ArrayRef {
     match column.data_type() {
@@ -159,12 +184,13 @@ pub fn encode(schema: &Schema, batches: &[RecordBatch]) -> Result<Bytes, ArrowEr
 pub struct EncodedBlock(Vec<Bytes>);
 
 impl EncodedBlock {
-    /// The rows of `batches`, none of which is copied.
+    /// The rows of `batches`, none of which is copied, but for views of a few of many texts.
     pub fn of(schema: &Schema, batches: &[RecordBatch]) -> Result<Self, ArrowError> {
         let mut encoder = StreamEncoder::try_new(schema)?;
         let mut pieces = Vec::new();
         for batch in batches {
-            pieces.extend(encoder.encode(batch)?.into_iter().map(shared));
+            let batch = without_many_others(batch)?;
+            pieces.extend(encoder.encode(&batch)?.into_iter().map(shared));
         }
         pieces.extend(encoder.finish()?.into_iter().map(shared));
         Ok(Self(pieces))

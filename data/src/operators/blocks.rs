@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use super::relational::assemble;
-use crate::block::data_bytes;
+use crate::block::{data_bytes, without_other_rows};
 
 /// A block before it is written.
 pub(crate) struct CutBlock {
@@ -54,6 +54,7 @@ impl CutBlock {
                 let batches: Vec<&RecordBatch> = batches.iter().collect();
                 let picked = interleave_record_batch(&batches, &rows);
                 picked
+                    .and_then(without_other_rows)
                     .map(|batch| vec![batch])
                     .map_err(|error: ArrowError| {
                         super::partition::failed("put the rows of a partition together", &error)

@@ -457,3 +457,12 @@ def test_sorted_rows_are_written_and_counted(tmp_path: pathlib.Path):
     aktis.data.range(100).sort("id", descending=True).write_parquet(tmp_path / "out")
     assert aktis.data.read_parquet(str(tmp_path / "out")).sum("id") == 4950
     assert aktis.data.range(100).sort("id").count() == 100
+
+
+def test_blocks_have_the_texts_of_their_rows_alone():
+    # Each view holds on to all texts of the batch that it was picked from.
+    texts = [f"{n:0100}" for n in range(20_000)]
+    rows = pyarrow.table({"id": range(20_000), "text": pyarrow.array(texts, pyarrow.string_view())})
+    few = aktis.data.from_arrow(rows).filter(expr="id % 100 == 0").materialize()
+    assert few.size_bytes() < rows.nbytes / 20
+    assert [row["text"] for row in few.take_all()] == texts[::100]
