@@ -121,7 +121,7 @@ mod tests {
         assert_eq!((0..20).filter(|&number| is_kept(number)).count(), 6);
         assert!(is_kept(19) && is_kept(14) && !is_kept(13));
         kept(&files, "long", SMALL_BYTES + 1);
-        assert!(files.parts(&Path::from("long"), &[0..5]).is_none());
+        assert!(files.parts(&Path::from("long"), &[0..5, 7..8]).is_none());
     }
 
     #[test]

@@ -389,10 +389,10 @@ mod tests {
 
     #[test]
     fn pieces_are_the_shorter_the_fewer_requests_are_under_way() {
-        let long = [0..8 * PIECE_BYTES];
-        assert_eq!(piece_bytes(&long, 0), PIECE_BYTES / 2);
-        assert_eq!(piece_bytes(&long, FULL_REQUESTS), PIECE_BYTES);
-        assert_eq!(piece_bytes(&[0..PIECE_BYTES], 0), LEAST_PIECE_BYTES);
+        let of = |bytes: u64, under_way| piece_bytes(std::slice::from_ref(&(0..bytes)), under_way);
+        assert_eq!(of(8 * PIECE_BYTES, 0), PIECE_BYTES / 2);
+        assert_eq!(of(8 * PIECE_BYTES, FULL_REQUESTS), PIECE_BYTES);
+        assert_eq!(of(PIECE_BYTES, 0), LEAST_PIECE_BYTES);
         assert_eq!(pieces(&(0..10), LEAST_PIECE_BYTES).count(), 1);
     }
 
