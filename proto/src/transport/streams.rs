@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -38,6 +38,8 @@ const MAGIC: [u8; 8] = *b"aktis-s1";
 const HELLO_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What is read of a socket at once.
+const READ_BYTES: usize = 128 << 10;
 const WELCOME: u8 = 0;
 const REFUSED: u8 = 1;
 
@@ -88,7 +90,7 @@ impl Network {
         if let Some(tls) = tls {
             let connector = tls.stream_client().map_err(ConnectError::Security)?;
             let name = ServerName::try_from(TLS_NAME).expect("a name");
-            let secured = connector.connect(name, stream).await;
+            let secured = connector.connect(name, read_ahead(stream)).await;
             stream = Box::new(secured.map_err(failed)?);
         }
         let refusal = greet(&mut stream, security).await.map_err(failed)?;
@@ -100,6 +102,11 @@ impl Network {
             }),
         }
     }
+}
+
+/// TLS asks for 4 KiB at a time, each of which would be a call of the system.
+fn read_ahead(stream: BoxedDuplex) -> BufReader<BoxedDuplex> {
+    BufReader::with_capacity(READ_BYTES, stream)
 }
 
 fn unreachable(address: &Address, cause: impl Display) -> ConnectError {
@@ -224,7 +231,7 @@ async fn let_in(
         is_foreign,
     } = arrival;
     if let Some(tls) = tls {
-        stream = Box::new(tls.accept(stream).await?);
+        stream = Box::new(tls.accept(read_ahead(stream)).await?);
     }
     let mut magic = [0; MAGIC.len()];
     stream.read_exact(&mut magic).await?;
