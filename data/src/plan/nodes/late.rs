@@ -73,7 +73,7 @@ impl LateStep {
                 let read = pairs.iter().filter(|(old, _)| !is_unread(old));
                 Self::Rename(read.cloned().collect())
             }
-            Self::Filter(_) | Self::Compute(_) | Self::Declare(_) => self.clone(),
+            Self::Filter(_) | Self::Compute(_) | Self::Declare(_) | Self::Unnest(_) => self.clone(),
         }
     }
 }
@@ -241,14 +241,8 @@ impl UserDefinedLogicalNodeCore for LateNode {
                 read.extend(expression.columns()?);
             }
         }
-        // Workers look for what a step names, whoever wants it later.
-        match &self.step {
-            LateStep::Unnest(unnest) => read.extend(unnest.columns.iter().map(String::as_str)),
-            LateStep::Select(names) | LateStep::Drop(names) => {
-                read.extend(names.iter().map(String::as_str));
-            }
-            LateStep::Rename(pairs) => read.extend(pairs.iter().map(|(old, _)| old.as_str())),
-            LateStep::Filter(_) | LateStep::Compute(_) | LateStep::Declare(_) => {}
+        if let LateStep::Unnest(unnest) = &self.step {
+            read.extend(unnest.columns.iter().map(String::as_str));
         }
         let fields = self.input.schema().fields().iter().enumerate();
         let needed = fields
