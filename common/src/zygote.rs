@@ -69,7 +69,7 @@ pub enum ZygoteReply {
     Exited {
         /// Its process id.
         pid: u32,
-        /// "exited with code 1 (pid 7)" or "killed by signal 9 (SIGKILL) (pid 7)".
+        /// "exited with code 1 (pid 7)" or "was killed by signal 9 (SIGKILL) (pid 7)".
         cause: String,
         /// The kernel took it because memory ran out; `cause` has the figures.
         #[serde(default)]

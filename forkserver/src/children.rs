@@ -193,5 +193,5 @@ fn describe_signal(signal: i32) -> String {
         libc::SIGTERM => " (SIGTERM)",
         _ => "",
     };
-    format!("killed by signal {signal}{name}")
+    format!("was killed by signal {signal}{name}")
 }

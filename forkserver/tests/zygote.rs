@@ -199,7 +199,7 @@ fn what_a_worker_started_in_another_session_ends_with_it() {
     kill(worker);
     match zygote.reply() {
         ZygoteReply::Exited { pid, cause, .. } => {
-            let told = format!("killed by signal 9 (SIGKILL) (pid {worker})");
+            let told = format!("was killed by signal 9 (SIGKILL) (pid {worker})");
             assert_eq!((pid, cause), (worker, told));
         }
         other => panic!("{other:?}"),

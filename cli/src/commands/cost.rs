@@ -27,6 +27,9 @@ pub(super) fn cost(args: &CostArgs, settings: &Settings) -> Result<u8, String> {
         .map(|(_, value)| serde_json::from_slice(value));
     // Of another version, perhaps.
     let records: Vec<Value> = records.filter_map(Result::ok).collect();
+    if let Some(unknown) = unknown_tag(&records, &args.by) {
+        return Err(unknown);
+    }
     let sums = added_up(&records, &args.by, &settings.prices);
     let text = if args.query.json {
         render::pretty(&Value::Array(
@@ -37,6 +40,23 @@ pub(super) fn cost(args: &CostArgs, settings: &Settings) -> Result<u8, String> {
     };
     render::print_line(&text)?;
     Ok(0)
+}
+
+/// What is wrong with a name that nothing could be added up by: it is none that all have, and no job has such a tag.
+fn unknown_tag(records: &[Value], by: &[String]) -> Option<String> {
+    let tags = records
+        .iter()
+        .filter_map(|record| record["tags"].as_object());
+    let tags: BTreeSet<&str> = tags.flat_map(Map::keys).map(String::as_str).collect();
+    let is_known =
+        |name: &str| tags.contains(name) || ["job", "operator", "worker"].contains(&name);
+    let unknown = by.iter().find(|name| !is_known(name))?;
+    let known = match tags.len() {
+        0 => "they have none; jobs are given tags by init(tags={\"team\": ...})".to_owned(),
+        _ => format!("they have {}", Vec::from_iter(tags).join(", ")),
+    };
+    let nobody = format!("no job that the head remembers has the tag {unknown}: {known}");
+    (!records.is_empty()).then(|| format!("{nobody}. --by takes job, operator and worker, too"))
 }
 
 /// What belongs together.
@@ -212,6 +232,25 @@ mod tests {
 
     fn names(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn name_that_no_job_has_as_a_tag_is_told_with_those_that_there_are() {
+        let records = [record("a", Some("red"), 5), record("b", None, 7)];
+        let known = names(&["job", "team", "worker", "operator"]);
+        assert_eq!(unknown_tag(&records, &known), None);
+        let told = unknown_tag(&records, &names(&["job", "teem"])).expect("nobody has it");
+        assert!(
+            told.contains("has the tag teem: they have team. --by takes job, operator and worker"),
+            "{told}"
+        );
+        let told = unknown_tag(&records[1..], &names(&["team"])).expect("nobody has any");
+        assert!(
+            told.contains("they have none; jobs are given tags by init(tags="),
+            "{told}"
+        );
+        // Nothing has run yet.
+        assert_eq!(unknown_tag(&[], &names(&["team"])), None);
     }
 
     #[test]

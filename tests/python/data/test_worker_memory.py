@@ -51,9 +51,7 @@ class TestTasksAndActors:
         def eat():
             hold(MEMORY)
 
-        with pytest.raises(
-            OutOfMemoryError, match=r"it held \d+.* MiB, and memory=256 MiB is what it may hold.*memory="
-        ):
+        with pytest.raises(OutOfMemoryError, match=r"held \d+.* MiB, and memory=256 MiB is what it may hold.*memory="):
             aktis.get(eat.remote(), timeout=DEADLINE_S)
 
         @aktis.remote(memory=MEMORY)

@@ -231,7 +231,8 @@ fn given_up(stage: &str, sequence: u64, deaths: u32, last: &TaskFailure) -> Task
         code,
         format!(
             "{stage}: input {sequence} was given up because {deaths} worker processes died over it, the last one like \
-             this: {last}; look for a crash, os._exit() or too much memory in the function"
+             this: {last}; look for a crash, os._exit() or too much memory in the function; on_error=\"dead_letter\" finds the rows \
+             that workers die of, and puts them aside"
         ),
     )
 }

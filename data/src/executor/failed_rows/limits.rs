@@ -98,9 +98,9 @@ impl StepState {
         let Counts { rows_in, rows, .. } = counts;
         let failed = if rows == 1 { "row has" } else { "rows have" };
         let look = match self.policy.on_error() {
-            OnError::DeadLetter => "ds.dead_letters() gives the rows that failed so far",
+            OnError::DeadLetter => "See ds.dead_letters() for the rows that failed so far",
             OnError::Skip | OnError::Raise => {
-                "with on_error=\"dead_letter\", ds.dead_letters() would give the rows that failed"
+                "With on_error=\"dead_letter\", ds.dead_letters() would give the rows that failed"
             }
         };
         TaskFailure::new(

@@ -123,7 +123,7 @@ impl WorkerPool {
         };
         worker.is_overgrown = true;
         let cause = format!(
-            "it held {}, and memory={} is what it may hold",
+            "held {}, and memory={} is what it may hold",
             format_bytes(overgrown.held_bytes),
             format_bytes(overgrown.limit_bytes)
         );

@@ -66,7 +66,7 @@ fn worker_that_holds_more_memory_than_it_may_is_ended_and_its_death_says_so() {
     assert!(death.is_out_of_memory);
     assert_eq!(
         death.cause,
-        "it held 3 GiB, and memory=1 GiB is what it may hold"
+        "held 3 GiB, and memory=1 GiB is what it may hold"
     );
     // The news was under way when it ended.
     let killed = bench.killed.len();
