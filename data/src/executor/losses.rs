@@ -41,9 +41,13 @@ impl ExecutionLoop {
             Death::Ends(failure) => return Some(Event::WorkerFailed { worker, failure }),
             death => death == Death::OfRows,
         };
-        for (step, rows) in self.failed_rows.most_rows(stage) {
+        for (kind, step, rows) in self.failed_rows.most_rows(stage) {
+            let mut stats = self.stats.lock();
+            let stage = &mut stats.stages[stage];
+            let of_kind = stage.kinds.get_mut(kind).map(|kind| &mut kind.operators);
+            let operators = of_kind.unwrap_or(&mut stage.operators);
             // The first operator of a stage is its source.
-            self.stats.lock().stages[stage].operators[step + 1].most_rows = Some(rows);
+            operators[step as usize + 1].most_rows = Some(rows);
         }
         Some(Event::WorkerLost {
             worker,

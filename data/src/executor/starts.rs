@@ -60,6 +60,7 @@ impl ExecutionLoop {
         incidents: u32,
     ) -> Result<(), Event> {
         self.roles.insert(worker, role);
+        self.failed_rows.is_of(worker, role.kind);
         let most = START_PAUSES.len() - 1;
         let pause = START_PAUSES[usize::try_from(incidents).map_or(most, |count| count.min(most))];
         if pause.is_zero() {

@@ -107,10 +107,20 @@ impl KindStats {
                 duration_text(self.time.held()),
             );
         }
+        for rows in self.operators.iter().filter_map(|one| one.most_rows) {
+            let _ = writeln!(text, "    {name}: {}", most_rows_text(rows));
+        }
         if let Some(why) = &self.waits {
             let _ = writeln!(text, "    {name}: waits: {why}");
         }
     }
+}
+
+fn most_rows_text(rows: u64) -> String {
+    let row = if rows == 1 { "row" } else { "rows" };
+    format!(
+        "its calls have at most {rows} {row}: with more, workers held more memory than they may"
+    )
 }
 
 impl OperatorStats {
@@ -148,10 +158,7 @@ impl OperatorStats {
             );
         }
         if let Some(rows) = self.most_rows {
-            let _ = writeln!(
-                text,
-                "    its calls have at most {rows} rows: with more, workers held more memory than they may"
-            );
+            let _ = writeln!(text, "    {}", most_rows_text(rows));
         }
         for chosen in &self.chosen {
             let _ = writeln!(text, "{}", chosen.to_text());

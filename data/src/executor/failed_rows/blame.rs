@@ -144,6 +144,7 @@ impl FailedRows {
             return Death::Unexplained;
         };
         let (stage, _) = under_way.input;
+        let kind = self.kinds.remove(&worker).unwrap_or(0);
         let note = note.filter(|call| !self.has_died_of_operators(stage, call, failure));
         if let Some(ended) = &note
             && failure.code == ErrorCode::OutOfMemory
@@ -155,7 +156,7 @@ impl FailedRows {
                 rows: ended.ended_rows,
                 ..ended.clone()
             };
-            return self.had_no_memory(under_way.input, &call, &failure.message);
+            return self.had_no_memory(under_way.input, kind, &call, &failure.message);
         }
         let call = note.filter(|call| call.rows > 0);
         let Some(step) = call
@@ -188,7 +189,9 @@ impl FailedRows {
         if !step.policy.loses_rows() {
             return match failure.code {
                 _ if call.is_late => Death::Ends(late(&step.name, &call, &message)),
-                ErrorCode::OutOfMemory => self.had_no_memory(under_way.input, &call, &message),
+                ErrorCode::OutOfMemory => {
+                    self.had_no_memory(under_way.input, kind, &call, &message)
+                }
                 _ => Death::Unexplained,
             };
         }
@@ -228,17 +231,26 @@ impl FailedRows {
     }
 
     /// A call of a step that leaves no rows out, or what any has given, took more memory than there is: from now on, calls of the step
-    /// have half as many rows at most. One with a row alone is tried once more.
-    fn had_no_memory(&mut self, input: InputKey, call: &NotedCall, message: &str) -> Death {
+    /// have half as many rows at most, in workers of that kind. One with a row alone is tried once more.
+    fn had_no_memory(
+        &mut self,
+        input: InputKey,
+        kind: usize,
+        call: &NotedCall,
+        message: &str,
+    ) -> Death {
         let name = &self.steps[input.0][call.step as usize].name;
         if call.rows > 1 {
             let half = call.rows.div_ceil(2);
-            let most = self.most_rows.entry((input.0, call.step)).or_insert(half);
+            let key = (input.0, kind, call.step);
+            let most = self.most_rows.entry(key).or_insert(half);
             *most = half.min(*most);
             let most = *most;
-            // What it has given before was made of other batches, but there is no other way on.
-            let limits = self.most_rows_now(input.0);
-            self.begun_with.set(input, &limits);
+            if !self.is_mixed[input.0] {
+                // What it has given before was made of other batches, but there is no other way on.
+                let limits = self.most_rows_now(input.0, kind);
+                self.begun_with.set(input, &limits);
+            }
             tracing::warn!(
                 "{name}: a call with {} took more memory than its worker may have, and is made again with at most {most}: {message}",
                 rows_of(call)
@@ -268,31 +280,39 @@ impl FailedRows {
 
     /// How many rows calls have at most in an attempt at an input. One that blocks were handed on of has the limits that it was begun with,
     /// unless it is why these have changed: a function that returns several outputs gives others for other batches, which are cut into
-    /// other blocks (STG-2).
-    pub(super) fn most_rows_of(&mut self, input: InputKey, attempt: Attempt) -> Vec<MostRows> {
+    /// other blocks (STG-2). Where workers are of several kinds, blocks do not hang on batches, and each has the limits of its kind.
+    pub(super) fn most_rows_of(
+        &mut self,
+        input: InputKey,
+        kind: usize,
+        attempt: Attempt,
+    ) -> Vec<MostRows> {
+        if self.is_mixed[input.0] {
+            return self.most_rows_now(input.0, kind);
+        }
         if attempt != Attempt::Anew {
             return self.begun_with.get(input).to_vec();
         }
-        let limits = self.most_rows_now(input.0);
+        let limits = self.most_rows_now(input.0, kind);
         self.begun_with.set(input, &limits);
         limits
     }
 
-    fn most_rows_now(&self, stage: usize) -> Vec<MostRows> {
-        let of_stage = self.most_rows.iter();
-        let of_stage = of_stage.filter(|((of, _), _)| *of == stage);
-        let of_stage = of_stage.map(|(&(_, step), &rows)| MostRows { step, rows });
-        of_stage.collect()
+    fn most_rows_now(&self, stage: usize, kind: usize) -> Vec<MostRows> {
+        let limits = self.most_rows(stage).filter(|&(of, ..)| of == kind);
+        limits
+            .map(|(_, step, rows)| MostRows { step, rows })
+            .collect()
     }
 
-    /// How many rows calls of steps of a stage have at most, for want of memory.
+    /// How many rows calls of steps of a stage have at most, for want of memory: the kind of worker, the step, the rows.
     pub(in crate::executor) fn most_rows(
         &self,
         stage: usize,
-    ) -> impl Iterator<Item = (usize, u64)> {
+    ) -> impl Iterator<Item = (usize, u32, u64)> {
         let of_stage = self.most_rows.iter();
-        let of_stage = of_stage.filter(move |((of, _), _)| *of == stage);
-        of_stage.map(|(&(_, step), &rows)| (step as usize, rows))
+        let of_stage = of_stage.filter(move |((of, ..), _)| *of == stage);
+        of_stage.map(|(&(_, kind, step), &rows)| (kind, step, rows))
     }
 }
 

@@ -54,8 +54,12 @@ pub(crate) struct FailedRows {
     under_way: HashMap<WorkerKey, UnderWay>,
     /// Inputs that follow those, of workers that have two.
     queued: HashMap<WorkerKey, UnderWay>,
-    /// Of steps of stages whose workers have died for want of memory: how many rows a call may have since then.
-    most_rows: HashMap<(usize, u32), u64>,
+    /// Of each stage: whether its workers are of several kinds. Its blocks are the same then, however many rows calls have.
+    is_mixed: Vec<bool>,
+    /// Workers of kinds that are not the first one of their stage.
+    kinds: HashMap<WorkerKey, usize>,
+    /// Of stages, kinds of workers and steps that have died for want of memory: how many rows a call may have since then.
+    most_rows: HashMap<(usize, usize, u32), u64>,
     /// The same as inputs were begun with that were begun since then.
     begun_with: BegunWith,
     /// Rows of all sources, if they are known.
@@ -145,6 +149,8 @@ impl FailedRows {
             done: HashMap::new(),
             under_way: HashMap::new(),
             queued: HashMap::new(),
+            is_mixed: (stages.iter().map(|stage| stage.compute.is_mixed())).collect(),
+            kinds: HashMap::new(),
             most_rows: HashMap::new(),
             begun_with: BegunWith::default(),
             source_rows,
@@ -248,6 +254,17 @@ impl FailedRows {
         first.map_or(0, |(number, _)| number)
     }
 
+    /// A worker is of a kind, which is not the only one of its stage.
+    pub(super) fn is_of(&mut self, worker: WorkerKey, kind: usize) {
+        if kind > 0 {
+            self.kinds.insert(worker, kind);
+        }
+    }
+
+    fn kind_of(&self, worker: WorkerKey) -> usize {
+        self.kinds.get(&worker).copied().unwrap_or(0)
+    }
+
     /// The worker begins an input; what it must know of its rows.
     pub(super) fn begin(
         &mut self,
@@ -257,7 +274,7 @@ impl FailedRows {
         number: u64,
     ) -> Option<FailingSpec> {
         self.queued.remove(&worker);
-        let (spec, under_way) = self.told_of(input, attempt, number)?;
+        let (spec, under_way) = self.told_of(worker, input, attempt, number)?;
         self.under_way.insert(worker, under_way);
         Some(spec)
     }
@@ -270,13 +287,14 @@ impl FailedRows {
         attempt: Attempt,
         number: u64,
     ) -> Option<FailingSpec> {
-        let (spec, under_way) = self.told_of(input, attempt, number)?;
+        let (spec, under_way) = self.told_of(worker, input, attempt, number)?;
         self.queued.insert(worker, under_way);
         Some(spec)
     }
 
     fn told_of(
         &mut self,
+        worker: WorkerKey,
         input: InputKey,
         attempt: Attempt,
         number: u64,
@@ -297,7 +315,7 @@ impl FailedRows {
         if let Some(told) = self.done.get(&input) {
             spec.told = told.iter().copied().collect();
         }
-        spec.most_rows = self.most_rows_of(input, attempt);
+        spec.most_rows = self.most_rows_of(input, self.kind_of(worker), attempt);
         spec.note_key = note_key.clone();
         spec.is_repeat = attempt != Attempt::Anew;
         let under_way = UnderWay {

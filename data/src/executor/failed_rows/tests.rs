@@ -6,7 +6,7 @@ use aktis_common::error::ErrorCode;
 
 use super::*;
 use crate::graph::{Fragment, MapCall, PlannedStep, StageTask};
-use crate::plan::{MapSpec, OnError};
+use crate::plan::{MapSpec, OnError, OtherWorkers};
 use crate::sources::blocks::{BlockPart, handed_on, position_of};
 use crate::stage_worker::StageWorker;
 use crate::testing::{self, ids, test_map};
@@ -25,6 +25,10 @@ fn table(policy: FailurePolicy) -> FailedRows {
 
 /// A stage of steps with these policies, over a thousand rows.
 fn table_of(policies: &[FailurePolicy]) -> FailedRows {
+    FailedRows::new(&[stage_of(policies)], Some(1000), "notes".to_owned())
+}
+
+fn stage_of(policies: &[FailurePolicy]) -> StagePlan {
     let mut stage = StagePlan::new(None);
     for &failures in policies {
         let spec = MapSpec {
@@ -37,7 +41,7 @@ fn table_of(policies: &[FailurePolicy]) -> FailedRows {
             captured: None,
         });
     }
-    FailedRows::new(&[stage], Some(1000), "notes".to_owned())
+    stage
 }
 
 fn dead_letters() -> FailurePolicy {
@@ -382,7 +386,7 @@ fn calls_of_a_step_that_leaves_no_row_out_are_halved_where_memory_ran_out() {
         assert_eq!(rows.died(WORKER, call(0, last), &no_memory), Death::OfRows);
         assert_eq!(begin(&mut rows, WORKER, INPUT, 6), (true, Some(most)));
     }
-    assert_eq!(rows.most_rows(0).collect::<Vec<_>>(), [(0, 1)]);
+    assert_eq!(rows.most_rows(0).collect::<Vec<_>>(), [(0, 0, 1)]);
     // It died of what the call has given.
     let ended = NotedCall {
         ended_rows: 2,
@@ -494,6 +498,33 @@ fn blocks_that_were_handed_on_are_made_again_with_the_batches_that_they_were_mad
     assert_eq!(rows.died(WORKER, call(0, 8), &no_memory), Death::OfRows);
     assert_eq!(most_rows(&mut rows, (0, 1), Attempt::Rerun), Some(3));
     assert_eq!(most_rows(&mut rows, (0, 4), Attempt::Anew), Some(3));
+}
+
+/// Each has the memory that it has: batches of a large worker stay large when a small one dies.
+#[test]
+fn each_kind_of_worker_has_limits_of_its_own() {
+    let no_memory = TaskFailure::new(ErrorCode::OutOfMemory, "it held too much");
+    let mut stage = stage_of(&[FailurePolicy::default()]);
+    stage.compute.others = vec![OtherWorkers {
+        pool: stage.compute.pools().remove(0),
+        batch_rows: None,
+        function: None,
+    }];
+    let mut rows = FailedRows::new(&[stage], None, "notes".to_owned());
+    rows.is_of(OTHER, 1);
+    let most_rows = |rows: &mut FailedRows, worker, attempt| {
+        let spec = rows.begin(worker, INPUT, attempt, 1);
+        spec.expect("calls a function").most_rows_of(0)
+    };
+    assert_eq!(most_rows(&mut rows, OTHER, Attempt::Anew), None);
+    assert_eq!(rows.died(OTHER, call(0, 8), &no_memory), Death::OfRows);
+    assert_eq!(rows.most_rows(0).collect::<Vec<_>>(), [(1, 0, 5)]);
+    let third = WorkerKey(3);
+    rows.is_of(third, 1);
+    for attempt in [Attempt::Anew, Attempt::GoingOn, Attempt::Rerun] {
+        assert_eq!(most_rows(&mut rows, WORKER, attempt), None);
+        assert_eq!(most_rows(&mut rows, third, attempt), Some(5));
+    }
 }
 
 #[test]
