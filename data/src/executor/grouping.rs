@@ -9,7 +9,7 @@ use datafusion_expr::TableSource;
 use prost::Message;
 
 use super::specs::source_settings;
-use super::splits::splits;
+use super::splits::{row_work, splits};
 use crate::graph::{
     GroupMember, GroupRoom, GroupTask, JobPlan, PartitionBy, Partitioner, SourcePlan, StageGroup,
     StagePlan,
@@ -56,7 +56,7 @@ pub(super) fn split(group: &StageGroup) -> Split {
     let mut position = GroupPosition::default();
     for stage in &group.stages {
         let mut member = MemberPosition::default();
-        for split in splits(stage, group.threads, false) {
+        for split in splits(stage, group.threads, row_work(stage), false) {
             member.splits.push(SplitPosition {
                 position: split.position,
                 blocks: u32::try_from(split.blocks.len()).unwrap_or(u32::MAX),

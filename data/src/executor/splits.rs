@@ -3,7 +3,7 @@
 use super::outputs::JobOutputs;
 use super::progress::Progress;
 use super::{ExecuteError, grouping};
-use crate::graph::{JobPlan, SourcePlan, StagePlan};
+use crate::graph::{EdgeKind, JobPlan, SourcePlan, StagePlan};
 use crate::plan::ComputeKind;
 use crate::sources::{self, ParquetTable, RowWork, Split, SplitOptions};
 
@@ -30,11 +30,14 @@ pub(super) fn inputs(
     let known = outputs.keeper();
     let known = known.and_then(|output| output.left().workers());
     let known = known.and_then(|workers| usize::try_from(workers).ok());
-    let cut = job.stages.iter().zip(workers);
+    let cut = job.stages.iter().zip(workers).enumerate();
     let mut all: Vec<Vec<Split>> = cut
-        .map(|(stage, &workers)| match &stage.group {
+        .map(|(index, (stage, &workers))| match &stage.group {
             Some(group) => vec![grouping::split(group)],
-            None => splits(stage, known.unwrap_or(workers), is_spread),
+            None => {
+                let work = work_behind(job, index);
+                splits(stage, known.unwrap_or(workers), work, is_spread)
+            }
         })
         .collect();
     let rows = rows_of_all(&all);
@@ -83,7 +86,12 @@ pub(super) fn rows_of_all(splits: &[Vec<Split>]) -> Option<u64> {
 }
 
 /// The rows of the stage's source as inputs. `is_spread`: its workers run on several nodes.
-pub(super) fn splits(stage: &StagePlan, workers: usize, is_spread: bool) -> Vec<Split> {
+pub(super) fn splits(
+    stage: &StagePlan,
+    workers: usize,
+    work: RowWork,
+    is_spread: bool,
+) -> Vec<Split> {
     let Some(plan) = &stage.source else {
         return Vec::new();
     };
@@ -92,7 +100,7 @@ pub(super) fn splits(stage: &StagePlan, workers: usize, is_spread: bool) -> Vec<
         workers,
         batch_rows: stage.batch_rows.map(|rows| rows as u64),
         window_rows: stage.window_rows as u64,
-        work: row_work(stage),
+        work,
         is_spread,
     };
     if plan.is_by_file {
@@ -120,6 +128,22 @@ pub(super) fn row_work(stage: &StagePlan) -> RowWork {
         (true, true) if !stage.overlaps => RowWork::Model,
         (true, _) => RowWork::Function,
     }
+}
+
+/// What runs over the rows of the stage's source, in it and in stages that get them block by block: a model behind it wants many inputs, too,
+/// so that each of its workers has some, and that little is under way when the job is killed.
+fn work_behind(job: &JobPlan, index: usize) -> RowWork {
+    let takers = |&stage: &usize| {
+        let mut edges = job.edges_from(stage);
+        let edge = edges.next().filter(|_| edges.next().is_none())?;
+        (edge.kind == EdgeKind::Forward).then_some(edge.to)
+    };
+    let mut all = std::iter::successors(Some(index), takers).map(|one| row_work(&job.stages[one]));
+    let own = all.next().unwrap_or(RowWork::Reading);
+    if all.any(|work| work == RowWork::Model) {
+        return RowWork::Model;
+    }
+    own
 }
 
 /// The rows of all splits; sources that do not know say none.
