@@ -19,8 +19,10 @@ use super::record::{Done, Entry, JudgedRows};
 use super::spans::DonePart;
 use crate::wire::spec::WrittenFile;
 
-/// What is done waits so long, at least, until it is said.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// What is done first waits so long until it is said: a job that is over before says all at once.
+const FIRST: Duration = Duration::from_secs(1);
+/// Later, what is done waits so long, at least: it is done again where nobody notes it in another way.
+const INTERVAL: Duration = Duration::from_millis(100);
 /// And so many times as long as it took to say it last.
 const RESTS: u32 = 10;
 
@@ -127,7 +129,7 @@ struct Keeping {
 
 impl Keeping {
     fn run(&mut self) {
-        let mut rest = 2 * INTERVAL;
+        let mut rest = FIRST;
         while let Some(group) = self.next_group(rest) {
             let began = Instant::now();
             let left_out = group.left_out.clone();
