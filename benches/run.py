@@ -7,7 +7,7 @@
     python benches/run.py builds OLD_PACKAGE [...]
     python benches/run.py transfer [...]           as root
     python benches/run.py relational [...]
-    python benches/run.py files | multimodal | occupancy [...]
+    python benches/run.py files | multimodal | occupancy | resume [...]
     python benches/run.py all
 
 `--help` after a name lists its options. What is compared with Ray makes Ray's virtual environment by itself on the
@@ -31,6 +31,7 @@ QUESTIONS = (
     "files",
     "multimodal",
     "occupancy",
+    "resume",
 )
 #: Questions that need an argument, more rights or a machine that is busy, so that `all` leaves them out.
 ASKED_FOR = ("builds", "busy_starts", "transfer")
