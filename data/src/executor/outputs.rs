@@ -104,15 +104,16 @@ impl JobOutputs {
         }
     }
 
-    /// Files that are all that becomes of rows of the source, in a job of several stages (`LED-2`).
+    /// Files that are all that becomes of rows of the source, in a job of several stages (`LED-2`), and what was found on the way.
     pub(crate) fn add_part(
         &mut self,
         part: DonePart,
         files: Vec<WrittenFile>,
+        judged: Vec<JudgedRows>,
         left_out: Vec<LeftOut>,
     ) {
         if let Some(keeper) = self.keeper_mut() {
-            keeper.add_part(part, &files, left_out);
+            keeper.add_part(part, &files, judged, left_out);
         }
         self.add_files(files);
     }

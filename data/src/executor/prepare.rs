@@ -46,7 +46,7 @@ pub(super) fn start(
     // All outputs have one, or none.
     let identity = outputs.first().and_then(|first| first.sink.job_identity());
     if let Some(identity) = identity
-        && let Ok(legs) = job.legs(identity.kept, options.keep_order)
+        && let Some(legs) = job.legs(identity.kept, options.keep_order)
     {
         let begin = || begin(&job, outputs);
         return super::legs::start(legs, identity, begin, pool, options);

@@ -3,7 +3,7 @@
 use super::main_loop::ExecutionLoop;
 use super::origins::{Comes, Origins, Settled};
 use crate::executor::core::event::{BlockKey, InputContent, StartInput, WorkerKey};
-use crate::graph::JobPlan;
+use crate::graph::{JobPlan, StagePlan};
 use crate::ledger::{
     DonePart, END, JudgedRows, LeftOut, LeftOutByStep, OutputsLeft, Salvaged, SourceRange, Span,
     Spans,
@@ -31,6 +31,8 @@ struct WrittenOutput {
     files: Vec<WrittenFile>,
     /// What was left out of an input of any stage.
     left_out: Option<LeftOut>,
+    /// What expectations have found in it.
+    judged: Vec<JudgedRows>,
 }
 
 /// The progress of a job whose outputs are not those of one input of the source each.
@@ -38,13 +40,15 @@ pub(crate) struct Progress {
     origins: Origins<WrittenOutput>,
     /// Of each stage: the output of the job that it writes, if it is a last one.
     ends: Vec<Option<usize>>,
+    /// Of each stage: whether rows are judged in it. They are counted by input, so an input counts as a whole.
+    judges: Vec<bool>,
     outputs: u64,
     salvaged: Vec<Salvaged>,
     /// Which of these are the first rows of what is made again, each by an input of its own: the first ones of the first stage.
     rests: Vec<usize>,
     next_output: u64,
     first_steps: Option<u32>,
-    /// No stage leaves rows out, which may be others the next time.
+    /// No stage leaves rows out, which may be others the next time, or judges them.
     is_repeatable: bool,
 }
 
@@ -59,9 +63,10 @@ impl Progress {
         Self {
             origins: Origins::new(takers.collect(), left.ranges, &left.salvaged),
             ends: ends.collect(),
+            judges: job.stages.iter().map(StagePlan::expects).collect(),
             outputs: job.outputs.len() as u64,
             first_steps: Self::first_steps(job),
-            is_repeatable: !job.loses_rows(),
+            is_repeatable: !job.counts_rows(),
             rests: rests.map(|(number, _)| number).collect(),
             salvaged: left.salvaged,
             next_output: left.next_output,
@@ -147,19 +152,19 @@ impl Progress {
                 InputContent::Split(_) => self.origins.done_before(input.sequence),
                 InputContent::Blocks { .. } => Vec::new(),
             },
-            is_marked: !self.is_last(start.stage),
+            is_marked: !self.is_last(start.stage) && !self.judges[start.stage],
             noted: noted.map_or_else(Vec::new, |noted| noted.parts.clone()),
             ..input
         }
     }
 
-    /// Whether the rows of the input are to be noted, and with what: not those that were noted before.
+    /// Whether the rows of the input are to be noted: not those that were noted before.
     pub(super) fn is_to_note(&self, start: &StartInput) -> bool {
         self.is_last(start.stage) && self.ends.len() > 1 && self.noted(start).is_none()
     }
 
-    /// The same input, whose journal says what its rows are made of. Where rows may be left out nothing is said: the ledger knows them
-    /// only when outputs are told.
+    /// The same input, whose journal says what its rows are made of. Where rows may be left out, or are judged, nothing is said: the
+    /// ledger knows what was found only when outputs are told.
     pub(super) fn with_spans(&self, start: &StartInput, input: InputSpec) -> InputSpec {
         let spans = if self.is_repeatable {
             Spans {
@@ -184,6 +189,16 @@ fn left_out_of(working: &Working, steps: Vec<LeftOutByStep>) -> Option<LeftOut> 
         steps,
         ..LeftOut::default()
     })
+}
+
+/// What was judged, by the attempt that has used its input up.
+fn by_attempt(working: &Working, judged: Vec<JudgedRows>) -> Vec<JudgedRows> {
+    let of_attempt = |rows| JudgedRows {
+        input: 0,
+        attempt: Some(working.attempt),
+        ..rows
+    };
+    judged.into_iter().map(of_attempt).collect()
 }
 
 /// Begin and end of what lies between these ranges of an input.
@@ -220,6 +235,7 @@ impl ExecutionLoop {
         worker: WorkerKey,
         report: &Report,
         block: Option<(BlockKey, u64)>,
+        judged: Vec<JudgedRows>,
         left_out: Vec<LeftOutByStep>,
     ) {
         let (Some(progress), Some(working)) = (&mut self.progress, self.working.get(&worker))
@@ -231,9 +247,10 @@ impl ExecutionLoop {
         }
         let input = (working.stage, working.sequence);
         let left_out = left_out_of(working, left_out);
-        if left_out.is_some() {
+        if left_out.is_some() || !judged.is_empty() {
             let output = WrittenOutput {
                 left_out,
+                judged: by_attempt(working, judged),
                 ..WrittenOutput::default()
             };
             progress.origins.attach(input, output);
@@ -257,7 +274,6 @@ impl ExecutionLoop {
     ) {
         let number = working.number;
         let left_out = left_out_of(&working, left_out);
-        // In jobs of several stages nothing is judged.
         let Some(progress) = &mut self.progress else {
             let input = Some(number);
             let left_out = left_out.map(|left_out| LeftOut { input, ..left_out });
@@ -273,6 +289,7 @@ impl ExecutionLoop {
             number: Some(number),
             files: files.into_iter().map(of_output).collect(),
             left_out,
+            judged: by_attempt(&working, judged),
         };
         if let Some(settled) = progress.origins.written(input, output) {
             self.keep(settled);
@@ -285,16 +302,17 @@ impl ExecutionLoop {
             outputs: Vec::new(),
             ranges: settled.ranges,
         };
-        let (mut files, mut left_out) = (Vec::new(), Vec::new());
+        let (mut files, mut judged, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
         for one in settled.outputs {
             part.outputs.extend(one.number);
             files.extend(one.files);
+            judged.extend(one.judged);
             left_out.extend(one.left_out);
         }
-        for one in &mut left_out {
-            one.output = part.outputs.first().copied();
-        }
-        self.outputs.add_part(part, files, left_out);
+        let output = part.outputs.first().copied();
+        left_out.iter_mut().for_each(|one| one.output = output);
+        judged.iter_mut().for_each(|one| one.output = output);
+        self.outputs.add_part(part, files, judged, left_out);
     }
 
     /// All rows have come: what is written counts, whether all that it hangs on was told or not.

@@ -1,5 +1,6 @@
 //! What workers and the consumer say, as events: answers of the pool, with all that a report has besides rows.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::main_loop::{ExecutionLoop, Message, WorkerRole};
@@ -60,14 +61,14 @@ impl ExecutionLoop {
     }
 
     fn pulled(&mut self, worker: WorkerKey, report: &Report, block: Option<BlockHandle>) -> Event {
-        let mut left_out = Vec::new();
+        let (mut judged, mut left_out) = (Vec::new(), Vec::new());
         if let Some(&WorkerRole { stage, kind }) = self.roles.get(&worker) {
             let working = self.working.get(&worker);
             let is_rerun = working.is_some_and(|working| working.is_rerun);
             self.stats
                 .lock()
                 .add_report((stage, kind), report, is_rerun);
-            let judged = self.expectations.of_used_up(worker, report);
+            judged = self.expectations.of_used_up(worker, report);
             let outcome = self.put_aside(worker, report);
             if let Err(failure) = outcome.and_then(|()| self.expectations.report(worker, report)) {
                 self.failed_stage = Some(stage);
@@ -76,7 +77,7 @@ impl ExecutionLoop {
             left_out = self.failed_rows.take_left_out();
             let start = &self.stages[stage];
             if let Some(output) = start.output.filter(|_| start.spec().sink.is_some()) {
-                let left_out = std::mem::take(&mut left_out);
+                let (judged, left_out) = (mem::take(&mut judged), mem::take(&mut left_out));
                 self.count_sunk(output, worker, report, judged, left_out);
             }
             self.sizes.hear(stage, &report.sizes);
@@ -97,7 +98,7 @@ impl ExecutionLoop {
             (key, report.rows, report.bytes)
         });
         let made = block.map(|(key, rows, _)| (key, rows));
-        self.keep_origin(worker, report, made, left_out);
+        self.keep_origin(worker, report, made, judged, left_out);
         if report.is_last {
             self.go_on_with_queued(worker);
         }
@@ -125,7 +126,7 @@ impl ExecutionLoop {
         let rows = self.sunk.entry(worker).or_default();
         *rows += report.rows;
         if report.is_last {
-            self.stats.lock().outputs[output].rows += std::mem::take(rows);
+            self.stats.lock().outputs[output].rows += mem::take(rows);
             if let Some(working) = self.working.remove(&worker) {
                 self.keep_output(output, working, report.files.clone(), judged, left_out);
             }

@@ -20,10 +20,7 @@ use crate::wire;
 use super::legs::{KeptFunctions, Legs};
 
 /// Why a job is not taken up that has a limit.
-pub(super) const LIMITED: &str =
-    "limit() takes what comes first, which is something else in every run";
-/// Why one is not whose expectations are behind its first stage.
-pub(super) const JUDGED: &str = "it has several stages, and expect() counts their rows";
+const LIMITED: &str = "limit() takes what comes first, which is something else in every run";
 /// Why one is not in which rows of different inputs meet, and nothing is kept before and behind that.
 const MEET: &str = "rows of different inputs meet in it, in a sort, a join, a group, a union or a shuffle, and no class, model or \
                     function on a GPU makes rows that are worth keeping (DataContext.checkpoint_config keeps those of all functions)";
@@ -41,9 +38,7 @@ impl JobPlan {
     /// are written in the order of the source. `kept`: where rows of different inputs meet, what is kept of what functions make.
     pub fn identity(&self, keeps_order: bool, kept: KeptFunctions) -> Result<Vec<Trait>, String> {
         if let Some(fault) = self.fault(keeps_order) {
-            let legs = self
-                .legs(kept, keeps_order)
-                .map_err(|why| why.unwrap_or(fault))?;
+            let legs = self.legs(kept, keeps_order).ok_or(fault)?;
             return self.identity_in_legs(&legs);
         }
         let stage = &self.stages[0];
@@ -137,20 +132,11 @@ impl JobPlan {
         if self.is_limited() && !self.writes_what_a_limit_lets_through() {
             return Err(LIMITED.to_owned());
         }
-        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
-        if steps.any(|step| matches!(step.operator, Operator::Expect(_))) {
-            return Err(JUDGED.to_owned());
-        }
-        let follows = |index: usize| {
-            let mut edges = self.edges_to(index);
-            let edge = edges.next().filter(|_| edges.next().is_none());
-            edge.is_some_and(|edge| edge.kind == EdgeKind::Forward)
-        };
         let reads = |stage: &&StagePlan| stage.source.is_some();
         if self.outputs.len() > 1 && self.stages.iter().filter(reads).count() > 1 {
             return Err("its outputs are made of several things that are read".to_owned());
         }
-        if !(1..self.stages.len()).all(follows) {
+        if !self.is_chain() {
             return Err(MEET.to_owned());
         }
         if keeps_order || self.stages.iter().any(|stage| stage.is_ordered) {
@@ -172,12 +158,21 @@ impl JobPlan {
         Ok(())
     }
 
+    /// Whether the rows of each stage are those of one other, block by block, but for the first one.
+    fn is_chain(&self) -> bool {
+        (1..self.stages.len()).all(|index| {
+            let mut edges = self.edges_to(index);
+            let edge = edges.next().filter(|_| edges.next().is_none());
+            edge.is_some_and(|edge| edge.kind == EdgeKind::Forward)
+        })
+    }
+
     fn is_limited(&self) -> bool {
         self.stages.iter().any(|stage| stage.row_limit.is_some())
     }
 
     /// Whether the rows of its files are just those that its only limit lets through, so that they count against it.
-    fn writes_what_a_limit_lets_through(&self) -> bool {
+    pub(super) fn writes_what_a_limit_lets_through(&self) -> bool {
         let Some((last, before)) = self.stages.split_last() else {
             return false;
         };
@@ -188,10 +183,12 @@ impl JobPlan {
         let mut steps = last.steps.iter().map(|step| &step.operator);
         let keeps_rows = |step: &Operator| !matches!(step, Operator::Map(_)) && step.keeps_rows();
         self.outputs.len() == 1
+            && self.is_chain()
             && giver.row_limit.is_some()
             && last.row_limit.is_none()
             && rest.iter().all(|stage| stage.row_limit.is_none())
-            && last.end.as_ref().is_some_and(|end| end.sink.writes_files())
+            // A leg has its end when it begins, which is files.
+            && last.end.as_ref().is_none_or(|end| end.sink.writes_files())
             && steps.all(keeps_rows)
     }
 
@@ -242,7 +239,9 @@ impl JobPlan {
             return false;
         }
         let has_function = steps.any(|step| matches!(step, Operator::Map(_)));
-        has_function && !steps.any(counts_rows)
+        // Rows that are noted do not come again to those who judge them.
+        let judges = self.stages.last().is_some_and(StagePlan::expects);
+        has_function && !judges && !steps.any(counts_rows)
     }
 }
 
@@ -329,8 +328,8 @@ fn counts_rows(step: &Operator) -> bool {
         Operator::Project(columns) | Operator::Compute(columns) => {
             columns.iter().any(|column| by_row(&column.expression))
         }
-        // Rows that are noted do not come again to those who judge them.
-        Operator::Sample { .. } | Operator::Relational(_) | Operator::Expect(_) => true,
+        Operator::Expect(expectation) => by_row(&expectation.expression),
+        Operator::Sample { .. } | Operator::Relational(_) => true,
         Operator::Select(_)
         | Operator::Drop(_)
         | Operator::Rename(_)

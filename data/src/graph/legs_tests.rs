@@ -51,7 +51,7 @@ fn legs(dataset: &Dataset, kept: KeptFunctions) -> Option<Legs> {
 }
 
 fn checked(job: &JobPlan, kept: KeptFunctions) -> Option<Legs> {
-    let legs = job.legs(kept, false).ok()?;
+    let legs = job.legs(kept, false)?;
     let last = &legs.last.job;
     last.check().expect("can be carried out");
     Some(legs)
@@ -134,10 +134,48 @@ fn partitions_that_somebody_wants_are_inputs_as_a_whole() {
     assert_eq!(tables, [true]);
 }
 
+/// What comes first is something else in every run: so it is kept, whether functions are before or behind it.
 #[test]
-fn limit_on_the_way_is_no_leg() {
-    let ds = sorted(&model(&numbers(), "first").limit(5).expect("plans"));
-    assert_eq!(layout(&ds, EXPENSIVE), []);
+fn rows_that_a_limit_lets_through_are_a_leg() {
+    let few = |dataset: &Dataset, rows| dataset.limit(rows).expect("plans");
+    let filtered = numbers().filter("id > 3").expect("plans");
+    let before = leg("Read->first + Pass", &[]);
+    let sort = sorted(&few(&model(&numbers(), "first"), 5));
+    let wanted = [before.clone(), leg("Read + Sort->Write", &[0])];
+    assert_eq!(layout(&sort, EXPENSIVE), wanted);
+    let twice = few(&model(&few(&model(&numbers(), "first"), 5), "second"), 3);
+    let wanted = [before.clone(), leg("Read->second + Write", &[0])];
+    assert_eq!(layout(&twice, EXPENSIVE), wanted);
+    let behind = model(&few(&filtered, 5), "second");
+    let wanted = [
+        leg("Read->Filter + Pass", &[]),
+        leg("Read->second->Write", &[0]),
+    ];
+    assert_eq!(layout(&behind, EXPENSIVE), wanted);
+    let shuffled = few(&model(&numbers(), "first"), 5).shuffle(None);
+    let found = layout(&shuffled.expect("plans"), EXPENSIVE);
+    assert_eq!(found[0], before);
+    // Both sides of a union: each has a limit of its own.
+    let side = |name| few(&model(&numbers(), name), 5);
+    let union = side("left").union(&[&side("right")]).expect("plans");
+    let found = layout(&union, EXPENSIVE);
+    let sides = ["left", "right"].map(|name| leg(&format!("Read->{name} + Pass"), &[]));
+    assert_eq!(found[..2], sides);
+    // Those of files count against the limit, and cheap ones are made again.
+    assert_eq!(layout(&few(&model(&numbers(), "first"), 5), EXPENSIVE), []);
+    assert_eq!(layout(&sorted(&few(&cheap(&filtered), 5)), EXPENSIVE), []);
+}
+
+/// A leg behind whose limit nothing is but its files goes on where it was.
+#[test]
+fn leg_of_a_limit_goes_on_by_its_inputs() {
+    let filtered = numbers().filter("id > 3").expect("plans");
+    let limited = model(&filtered, "first").limit(5).expect("plans");
+    let mut legs = legs(&sorted(&limited), EXPENSIVE).expect("is cut");
+    let leg = &mut legs.before[0].job;
+    assert_eq!(leg.fault(false), None);
+    assert!(!leg.lower_limit(3));
+    assert_eq!(leg.stages[0].row_limit, Some(2));
 }
 
 #[test]
@@ -181,7 +219,7 @@ fn outputs_that_share_a_model_read_its_leg() {
 }
 
 #[test]
-fn expectations_are_judged_in_legs_but_for_those_behind_the_first_stage() {
+fn expectations_are_judged_in_the_legs_that_they_are_in() {
     let expected = |dataset: &Dataset| {
         let expectation = Expectation {
             name: "few".to_owned(),
@@ -195,9 +233,9 @@ fn expectations_are_judged_in_legs_but_for_those_behind_the_first_stage() {
     let found = layout(&expected(&sorted(&expected(&first))), EXPENSIVE);
     assert_eq!(found.len(), 2, "{found:?}");
     let second = model(&first, "second");
-    let refused = job(&sorted(&expected(&second))).legs(EXPENSIVE, false);
-    let why = refused.err().flatten().expect("is told");
-    assert!(why.contains("it has several stages, and expect()"), "{why}");
+    let legs = legs(&sorted(&expected(&second)), EXPENSIVE).expect("is cut");
+    let first_leg = &legs.before[0].job;
+    assert_eq!((first_leg.stages.len(), first_leg.fault(false)), (2, None));
     // Behind the meeting it is judged in the leg that makes that.
     let found = layout(&sorted(&second), EXPENSIVE);
     let behind = layout(&expected(&sorted(&second)), EXPENSIVE);

@@ -18,6 +18,8 @@ mod found;
 mod frames;
 mod identity;
 pub(crate) mod journal;
+#[cfg(test)]
+mod judged_resume_tests;
 mod keeper;
 mod left_out;
 mod leftovers;

@@ -125,10 +125,10 @@ pub(super) struct Done {
 /// Rows of an input that an expectation has judged.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct JudgedRows {
-    /// The input, by its place in the order of the source.
+    /// In a job of one stage: the input, by its place in the order of the source.
     #[prost(uint64, tag = "1")]
     pub(crate) input: u64,
-    /// The expectation, by the place of its step behind the source, which has 0.
+    /// The expectation, by the place of its step, counted through all stages; what is read has 0.
     #[prost(uint32, tag = "2")]
     pub(crate) operator: u32,
     /// How many.
@@ -137,6 +137,19 @@ pub(crate) struct JudgedRows {
     /// For how many of these it does not hold.
     #[prost(uint64, tag = "4")]
     pub(crate) violations: u64,
+    /// In a job of several stages, in the place of the input: the attempt that has used it up.
+    #[prost(uint64, optional, tag = "5")]
+    pub(crate) attempt: Option<u64>,
+    /// With that: an output that counts together with this, if there is one.
+    #[prost(uint64, optional, tag = "6")]
+    pub(crate) output: Option<u64>,
+}
+
+impl JudgedRows {
+    /// The last word on what has the same counts.
+    fn key(&self) -> (Option<u64>, u64, u32) {
+        (self.attempt, self.input, self.operator)
+    }
 }
 
 /// Names that change.
@@ -192,8 +205,8 @@ pub(super) struct Told {
     pub(super) done: DoneRanges,
     /// By their output, and the name that they have until they are visible; the last word on a file counts.
     pub(super) files: BTreeMap<(u64, String), WrittenFile>,
-    /// By input and expectation; the last word counts.
-    pub(super) judged: BTreeMap<(u64, u32), JudgedRows>,
+    /// By what they are of; the last word counts.
+    pub(super) judged: BTreeMap<(Option<u64>, u64, u32), JudgedRows>,
     pub(super) parts: Vec<DonePart>,
     /// By what it is of; the last word counts.
     pub(super) left_out: BTreeMap<(Option<u64>, u64), LeftOut>,
@@ -248,8 +261,7 @@ impl Told {
                 self.files
                     .extend(files.map(|file| ((file.output, file.unfinished.clone()), file)));
                 let judged = done.judged.into_iter();
-                self.judged
-                    .extend(judged.map(|rows| ((rows.input, rows.operator), rows)));
+                self.judged.extend(judged.map(|rows| (rows.key(), rows)));
             }
             Some(Entry::Committing(committing)) => self.committing = Some(committing),
             Some(Entry::Finished(Finished {})) => self.is_finished = true,

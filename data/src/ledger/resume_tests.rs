@@ -155,16 +155,16 @@ fn unfinished_of(stages: usize) -> tempfile::TempDir {
     folder
 }
 
-fn ledger_of(folder: &Path) -> PathBuf {
+pub(super) fn ledger_of(folder: &Path) -> PathBuf {
     let ledger = fs::read_dir(folder.join(LEDGERS)).expect("lists").next();
     ledger.expect("one").expect("reads").path()
 }
 
-fn told(folder: &Path) -> record::Told {
+pub(super) fn told(folder: &Path) -> record::Told {
     record::Told::read(&ledger_of(folder)).expect("reads")
 }
 
-fn copy(folder: &Path) -> tempfile::TempDir {
+pub(super) fn copy(folder: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a temporary folder");
     copy_into(folder, copy.path());
     copy

@@ -104,20 +104,21 @@ pub(super) fn take_up(folders: &[PathBuf], prefix: &str, told: Told) -> io::Resu
     let parts: Vec<DonePart> = told.parts.into_iter().filter(is_whole).collect();
     let outputs: HashSet<u64> = outputs_of(&parts).collect();
     files.retain(|file| done.contains(file.sequence) || outputs.contains(&file.sequence));
-    let judged = told.judged.into_values();
-    let judged = judged.filter(|rows| done.contains(rows.input)).collect();
     let runs = told.begun.as_ref().map_or(0, |begun| begun.runs);
-    let of_letters = told
-        .left_out
-        .values()
-        .map(|left_out| after(left_out.attempt));
-    let next_attempt = of_letters.fold(runs * ATTEMPTS_OF_A_RUN, u64::max);
+    let of_letters = told.left_out.values().map(|left_out| left_out.attempt);
+    let of_judged = told.judged.values().filter_map(|rows| rows.attempt);
+    let attempts = of_letters.chain(of_judged).map(after);
+    let next_attempt = attempts.fold(runs * ATTEMPTS_OF_A_RUN, u64::max);
+    let has_output = |output: Option<u64>| output.is_none_or(|output| outputs.contains(&output));
+    let judged = told.judged.into_values();
+    let judged = judged.filter(|rows| match rows.attempt {
+        Some(_) => has_output(rows.output),
+        None => done.contains(rows.input),
+    });
+    let judged = judged.collect();
     let left_out = told.left_out.into_values().filter(|left_out| {
         let is_of_input = left_out.input.is_none_or(|input| done.contains(input));
-        is_of_input
-            && left_out
-                .output
-                .is_none_or(|output| outputs.contains(&output))
+        is_of_input && has_output(left_out.output)
     });
     let left_out = left_out.collect();
     let mut taken = TakenUp {

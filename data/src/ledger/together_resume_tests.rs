@@ -274,7 +274,7 @@ fn is_left(outputs: &[u64], rows: (u64, u64)) -> bool {
         outputs: outputs.to_vec(),
         ranges: vec![range],
     };
-    both[0].add_part(part, &[], Vec::new());
+    both[0].add_part(part, &[], Vec::new(), Vec::new());
     let failed = Err(TaskFailure::new(ErrorCode::Application, "no"));
     let both = both.map(|output| (output, None));
     close_together(both.into(), failed).expect_err("has failed");

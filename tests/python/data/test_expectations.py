@@ -209,22 +209,26 @@ def work(batch):
 
 aktis.init(num_cpus=2)
 ds = aktis.data.range(2000, override_num_blocks=40).expect(col("id") % 10 != 0, max_violations=float(sys.argv[3]))
-ds = ds.map_batches(work, batch_size=10)
+if sys.argv[4] == "2":
+    ds = ds.map_batches(lambda batch: batch, batch_size=25).map_batches(work, batch_size=10, num_cpus=0.5)
+else:
+    ds = ds.map_batches(work, batch_size=10)
 ds.write_parquet(sys.argv[2], mode="append")
 found = [operator["expectation"] for operator in ds.get_stats_summary()["stages"][0]["operators"] if "expectation" in operator]
 print("\\njudged:", found[0]["rows"], found[0]["violations"], found[0]["verdict"], file=sys.stderr)
 """
 
 
-def test_job_that_is_taken_up_counts_what_was_judged_before(tmp_path):
+@pytest.mark.parametrize("stages", [1, 2])
+def test_job_that_is_taken_up_counts_what_was_judged_before(stages, tmp_path):
     script, noted = tmp_path / "job.py", tmp_path / "noted"
     script.write_text(GATE + JOB)
     noted.touch()
     out = tmp_path / "out"
-    kill_when(start(script, noted, out, "0.2", below=1500), lambda: told_rows(out, 50) >= 1000)
+    kill_when(start(script, noted, out, "0.2", stages, below=1500), lambda: told_rows(out, 50) >= 1000)
     done = noted.stat().st_size
     # Another limit is no other job.
-    assert "judged: 2000 200 held" in finish(start(script, noted, out, "0.15", below=2000))
+    assert "judged: 2000 200 held" in finish(start(script, noted, out, "0.15", stages, below=2000))
     assert noted.stat().st_size - done <= 100, "what was done is done again"
 
 

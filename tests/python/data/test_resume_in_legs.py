@@ -18,7 +18,7 @@ import aktis.data
 noted, out, kind, rows = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 
 def note(name, batch):
-    if kind == "together":
+    if kind in ("together", "few"):
         # Each model by itself, the second a thousand calls later: nobody knows how many the first makes to find bad rows.
         before = 1000 if name == "second" else 0
         while before + open(noted).read().count(name) >= int(open(gate).read()):
@@ -49,6 +49,8 @@ aktis.init(num_cpus=2)
 ds = aktis.data.range(rows, override_num_blocks=4)
 if kind == "shuffle":
     model(model(ds, "first").random_shuffle(), "second").write_parquet(out, mode="append")
+elif kind == "few":
+    model(model(ds, "first").limit(rows // 2), "second").write_parquet(out, mode="append")
 elif kind == "together":
     first = model(ds, "first", on_error="dead_letter").expect("id % 50 <> 1", max_violations=rows // 50)
     with aktis.data.run_together() as run:
@@ -133,6 +135,22 @@ def test_rows_that_are_done_count_against_a_limit(tmp_path, noted):
     found = sorted(row["id"] for row in read(out))
     assert len(found) == len(set(found)) == rows // 2
     assert hidden(out) == []
+
+
+def test_functions_on_both_sides_of_a_limit_are_called_again_for_what_was_under_way_alone(tmp_path, noted):
+    rows, out = 600, tmp_path / "out"
+    for name, enough in (("first", 15), ("second", 1015)):
+        job = run(tmp_path, noted, "few", rows, enough + 3)
+        kill_when(job, lambda name=name: calls(noted)[name] >= 15)
+    err = finish(run(tmp_path, noted, "few", rows, 1 << 40))
+    assert "goes on with a job that was left unfinished: 1 of 2 legs" in err
+    found = read(out)
+    assert all(row["first"] == row["second"] == 2 * row["id"] for row in found)
+    assert len(found) == len({row["id"] for row in found}) == rows // 2
+    assert hidden(out) == []
+    # Beside what was under way, the first works on until somebody hears that there are enough.
+    of_first, of_second = (calls(noted)[name] - rows // 20 for name in ("first", "second"))
+    assert of_first < 30 and of_second <= 10, f"{of_first} and {of_second} calls were made again"
 
 
 class Twice:

@@ -42,6 +42,8 @@ pub(crate) struct Expectations {
 /// One expectation.
 struct Standing {
     expectation: Expectation,
+    /// Its step, counted through all stages, as the ledger has it: machines differ in how many stages these are.
+    step: u32,
     /// No more rows than these come to it, if that is known.
     bound: Option<u64>,
     /// Of inputs that are used up.
@@ -90,11 +92,13 @@ struct JudgedAttempt {
 impl Expectations {
     /// Those of a job. `source_rows`: the rows of its sources, if they are known.
     pub(crate) fn new(job: &JobPlan, source_rows: Option<u64>) -> Self {
+        let mut steps = 0;
         let stages = job.stages.iter().enumerate().map(|(index, stage)| {
-            let found = |(operator, expectation): (u32, &Expectation)| {
+            let found = |(operator, step, expectation): (u32, u32, &Expectation)| {
                 let is_bounded = bound::never_more_than_read(job, index, operator);
                 let found = Standing {
                     expectation: expectation.clone(),
+                    step,
                     bound: source_rows.filter(|_| is_bounded),
                     counts: JudgedCounts::default(),
                     examples: BTreeMap::new(),
@@ -105,7 +109,10 @@ impl Expectations {
                 };
                 (operator, found)
             };
-            expectations_of(stage).map(found).collect()
+            expectations_of(stage, &mut steps)
+                .into_iter()
+                .map(found)
+                .collect()
         });
         Self {
             stages: stages.collect(),
@@ -116,14 +123,12 @@ impl Expectations {
 
     /// What an earlier run has found in inputs that it has used up.
     pub(crate) fn take_up(&mut self, judged: &[JudgedRows]) {
-        // What is taken up has one stage.
-        let Some(stage) = self.stages.first_mut() else {
-            return;
-        };
         for one in judged {
-            if let Some(found) = stage.get_mut(&one.operator) {
-                // The source tells the rows that are left.
+            let mut all = self.stages.iter_mut().flat_map(BTreeMap::values_mut);
+            if let Some(found) = all.find(|found| found.step == one.operator) {
+                // The source tells the rows that are left, and a limit those that it still takes.
                 found.bound = found.bound.map(|bound| bound.saturating_add(one.rows));
+                found.most_taken = found.most_taken.map(|most| most.saturating_add(one.rows));
                 found.counts.add(JudgedCounts {
                     rows: one.rows,
                     violations: one.violations,
@@ -225,11 +230,16 @@ impl Expectations {
         let mut told = under_way.told.clone();
         let last = report.judged.iter();
         told.extend(last.map(|judged| (judged.operator, JudgedCounts::of(judged))));
-        let rows = told.into_iter().map(|(operator, counts)| JudgedRows {
-            input: under_way.input.1,
-            operator,
-            rows: counts.rows,
-            violations: counts.violations,
+        let (stage, input) = under_way.input;
+        let rows = told.into_iter().filter_map(|(operator, counts)| {
+            Some(JudgedRows {
+                input,
+                operator: self.stages[stage].get(&operator)?.step,
+                rows: counts.rows,
+                violations: counts.violations,
+                attempt: None,
+                output: None,
+            })
         });
         rows.collect()
     }
@@ -350,17 +360,21 @@ impl Standing {
     }
 }
 
-/// The expectations of a stage, by the places that their operators have in reports.
-fn expectations_of(stage: &StagePlan) -> impl Iterator<Item = (u32, &Expectation)> {
+/// The expectations of a stage, by the places that their operators have in reports, and by their steps. `steps`: of the stages before, to
+/// which its own are added.
+fn expectations_of<'a>(stage: &'a StagePlan, steps: &mut u32) -> Vec<(u32, u32, &'a Expectation)> {
     let operators: Vec<Option<&Operator>> = match &stage.group {
         Some(StageGroup { stages, .. }) => stages.iter().flat_map(operators_of).collect(),
         None => operators_of(stage).collect(),
     };
-    let numbered = (0..).zip(operators);
-    numbered.filter_map(|(number, operator)| match operator {
-        Some(Operator::Expect(expectation)) => Some((number, expectation)),
-        _ => None,
-    })
+    let mut found = Vec::new();
+    for (number, operator) in (0..).zip(operators) {
+        *steps += u32::from(operator.is_some());
+        if let Some(Operator::Expect(expectation)) = operator {
+            found.push((number, *steps, expectation));
+        }
+    }
+    found
 }
 
 /// What rows begin with, which is no step, and the steps.

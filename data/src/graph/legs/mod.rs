@@ -7,7 +7,7 @@
 //! ```
 //! What a leg makes are files, which are the source of those behind it ([`LegTable`] until they are there). A leg of functions is a job
 //! that goes on by the inputs of its source. One in which rows meet is done as a whole or not at all; so is the last one, if they
-//! meet in it.
+//! meet in it. What a limit lets through is kept in the same way: it is something else in every run.
 
 mod places;
 
@@ -81,13 +81,6 @@ struct Cut {
 }
 
 impl Legs {
-    /// Why a leg of functions could not be gone on with.
-    fn fault(&self) -> Option<String> {
-        let mut legs = self.before.iter().chain([&self.last]);
-        legs.any(|leg| leg.job.is_judged_on_the_way())
-            .then(|| super::identity::JUDGED.to_owned())
-    }
-
     /// How the job is cut, for comparing.
     pub(super) fn layout(&self) -> String {
         let legs = self.before.iter().chain([&self.last]);
@@ -108,20 +101,17 @@ impl Leg {
 }
 
 impl JobPlan {
-    /// The job in legs. Fails if it is none that is worth it; with a reason, if there is another one than that.
-    pub(crate) fn legs(
-        &self,
-        kept: KeptFunctions,
-        keeps_order: bool,
-    ) -> Result<Legs, Option<String>> {
+    /// The job in legs, if it is one that is worth it.
+    pub(crate) fn legs(&self, kept: KeptFunctions, keeps_order: bool) -> Option<Legs> {
         // Those go on together as they are.
         if self.outputs.len() > 1 && self.fault(keeps_order).is_none() {
-            return Err(None);
+            return None;
         }
         let mut last = self.clone();
         let mut before = Vec::new();
         while let Some(cut) = last
-            .cut_before_meeting(kept, keeps_order)
+            .cut_behind_limit(kept)
+            .or_else(|| last.cut_before_meeting(kept, keeps_order))
             .or_else(|| last.cut_behind_meeting(kept))
             .or_else(|| last.cut_before_outputs(kept, keeps_order))
         {
@@ -132,42 +122,16 @@ impl JobPlan {
                 last.give_legs_to_takers();
             }
         }
-        if before.is_empty() {
-            return Err(None);
-        }
-        let last = Leg::of(last);
-        let legs = Legs { before, last };
-        match self.fault_of_sources().or_else(|| legs.fault()) {
-            Some(why) => Err(Some(why)),
-            None => Ok(legs),
-        }
-    }
-
-    /// What makes the rows of legs other ones than those of one run.
-    fn fault_of_sources(&self) -> Option<String> {
-        let mut sources = self.stages.iter().filter(|stage| stage.source.is_some());
-        let is_exact = sources.all(StagePlan::reads_what_it_says);
-        (!is_exact).then(|| super::identity::LIMITED.to_owned())
-    }
-
-    /// Whether expectations judge rows on the way through several stages, and no rows of different inputs meet: nobody could go on with it.
-    fn is_judged_on_the_way(&self) -> bool {
-        let meets = |stage: usize| {
-            let mut edges = self.edges_to(stage);
-            let is_one = edges.clone().count() == 1;
-            !(is_one && edges.all(|edge| edge.kind == EdgeKind::Forward))
-        };
-        self.stages.len() > 1 && self.expects() && !(1..self.stages.len()).any(meets)
-    }
-
-    fn expects(&self) -> bool {
-        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
-        steps.any(|step| matches!(step.operator, Operator::Expect(_)))
+        let is_cut = !before.is_empty();
+        is_cut.then(|| Legs {
+            before,
+            last: Leg::of(last),
+        })
     }
 
     /// Whether something is counted over all of its rows: those that functions fail for, or that violate expectations.
     pub(crate) fn counts_rows(&self) -> bool {
-        self.loses_rows() || self.expects()
+        self.loses_rows() || self.stages.iter().any(StagePlan::expects)
     }
 
     /// The part up to there, without an end, and the rest, which reads the leg with this number.
@@ -236,6 +200,12 @@ impl JobPlan {
 }
 
 impl StagePlan {
+    /// Whether rows are judged in it.
+    pub(crate) fn expects(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(step.operator, Operator::Expect(_)))
+    }
+
     /// Whether its source gives just the rows that the plan says, and the same ones in every run.
     pub(super) fn reads_what_it_says(&self) -> bool {
         self.source.as_ref().is_none_or(|plan| {
@@ -253,6 +223,13 @@ impl StagePlan {
         tail.partitioner = self.partitioner.take();
         tail.row_limit = self.row_limit.take();
         tail.is_ordered = self.is_ordered;
+        if steps == 0 && !self.has_map {
+            // All that it does is done there, and what it gets may be anything.
+            tail.compute = self.compute.clone();
+            tail.batch_rows = self.batch_rows;
+            tail.window_rows = self.window_rows;
+            tail.is_apart = self.is_apart;
+        }
         if let Some(call) = rest.iter().find_map(call_of) {
             // Whole groups are put together of whatever is read at once.
             let rows = call

@@ -1,5 +1,7 @@
 //! Where a job is cut into legs.
 
+use std::collections::BTreeSet;
+
 use super::{Cut, KeptFunctions, LegTable, call_of};
 use crate::graph::edge::{Edge, EdgeKind};
 use crate::graph::job::{JobPlan, PlannedStep, StagePlan};
@@ -7,6 +9,61 @@ use crate::graph::operator::{Function, Operator};
 use crate::plan::ComputeKind;
 
 impl JobPlan {
+    /// Behind a limit on the way, before or behind which functions are: others would come through it the next time. All that it lets
+    /// through is what a stage of its own gets.
+    pub(super) fn cut_behind_limit(&mut self, kept: KeptFunctions) -> Option<Cut> {
+        if self.writes_what_a_limit_lets_through() {
+            return None;
+        }
+        let is_streamed = self.streamed();
+        let limited = (0..self.stages.len()).find(|&index| {
+            let stage = &self.stages[index];
+            let is_on_the_way = self.edges_from(index).next().is_some();
+            stage.row_limit.is_some()
+                && is_streamed[index]
+                && is_on_the_way
+                && !stage.steps.iter().any(is_relational)
+                && self.is_worth_keeping(index, kept)
+        })?;
+        let takers: Vec<Edge> = self.edges_from(limited).copied().collect();
+        let stage = match takers.as_slice() {
+            [edge] if edge.kind == EdgeKind::Forward && self.edges_to(edge.to).count() == 1 => {
+                edge.to
+            }
+            _ => self.begin_stage_behind(limited),
+        };
+        Some(Cut { stage, steps: 0 })
+    }
+
+    /// Whether a function is on the way to the stage, or behind it, whose rows are worth a file.
+    fn is_worth_keeping(&self, index: usize, kept: KeptFunctions) -> bool {
+        let mut behind = BTreeSet::from([index]);
+        for stage in index + 1..self.stages.len() {
+            if self.edges_to(stage).any(|edge| behind.contains(&edge.from)) {
+                behind.insert(stage);
+            }
+        }
+        let mut all = self.chain_to(index).chain(behind);
+        all.any(|one| {
+            let stage = &self.stages[one];
+            stage.steps.iter().any(|step| is_kept(stage, step, kept))
+        })
+    }
+
+    /// A stage that does nothing but give the rows of this one to all that get them.
+    fn begin_stage_behind(&mut self, giver: usize) -> usize {
+        let behind = giver + 1;
+        let mut stage = StagePlan::new(None);
+        stage.is_ordered = self.stages[giver].is_ordered;
+        self.stages.insert(behind, stage);
+        for edge in &mut self.edges {
+            edge.from += usize::from(edge.from >= giver);
+            edge.to += usize::from(edge.to >= behind);
+        }
+        self.edges.push(Edge::forward(giver, behind));
+        behind
+    }
+
     /// Behind functions whose rows go on to where they meet others.
     pub(super) fn cut_before_meeting(&self, kept: KeptFunctions, keeps_order: bool) -> Option<Cut> {
         let is_streamed = self.streamed();

@@ -132,22 +132,25 @@ impl FolderOutput {
         self.judged.extend(judged);
     }
 
-    /// Files that are all that becomes of rows of the source, in a job of several stages (`LED-2`).
+    /// Files that are all that becomes of rows of the source, in a job of several stages (`LED-2`), and what was found on the way.
     pub(crate) fn add_part(
         &mut self,
         part: DonePart,
         files: &[WrittenFile],
+        judged: Vec<JudgedRows>,
         left_out: Vec<LeftOut>,
     ) {
         if let Some(keeper) = &self.keeper {
             keeper.add(News {
                 parts: vec![part.clone()],
                 files: files.to_vec(),
+                judged: judged.clone(),
                 left_out,
                 ..News::default()
             });
         }
         self.parts.push(part);
+        self.judged.extend(judged);
     }
 
     /// A file of a job of several stages, which becomes visible with the others.
