@@ -58,6 +58,7 @@ fn never_multiplies(operator: &Operator) -> bool {
     match operator {
         Operator::Map(call) => call.keeps_rows || call.is_mask,
         Operator::Relational(work) => !matches!(work, Fragment::Join(_)),
+        Operator::Unnest(_) => false,
         _ => true,
     }
 }
