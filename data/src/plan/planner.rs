@@ -3,7 +3,7 @@
 //! DataFusion's own `SessionState` would bring catalogues and file formats along, which were a seventh of the build
 //! (docs/building.md).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::DataType;
@@ -44,15 +44,12 @@ use datafusion_optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpress
 use datafusion_optimizer::single_distinct_to_groupby::SingleDistinctToGroupBy;
 use datafusion_optimizer::{Analyzer, Optimizer, OptimizerContext, OptimizerRule};
 use datafusion_physical_expr::{PhysicalExpr, create_physical_expr};
-use datafusion_sql::parser::{DFParserBuilder, Statement};
-use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 use datafusion_sql::sqlparser::ast::ExprWithAlias;
 
 use super::below_joins::PushFilterBelowJoin;
-use super::dialect::SqlDialect;
 use super::first_rows::PushFirstRowsBelowMap;
 use super::semi_joins::PushSemiJoinBelowJoin;
-use super::{aggregates, functions, ray_text, windows};
+use super::{aggregates, functions, windows};
 
 static PLANNER: LazyLock<Planner> = LazyLock::new(Planner::new);
 
@@ -159,39 +156,12 @@ impl Planner {
 
     /// `text` as a tree of SQL, whatever its columns are.
     pub(crate) fn syntax(&self, text: &str) -> Result<ExprWithAlias> {
-        DFParserBuilder::new(text)
-            .with_dialect(&SqlDialect)
-            .with_recursion_limit(self.options.sql_parser.recursion_limit.get())
-            .build()?
-            .parse_into_expr()
-    }
-
-    /// `query` as trees of SQL.
-    pub(super) fn statements(&self, query: &str) -> Result<VecDeque<Statement>> {
-        DFParserBuilder::new(query)
-            .with_dialect(&SqlDialect)
-            .with_recursion_limit(self.options.sql_parser.recursion_limit.get())
-            .build()?
-            .parse_statements()
-    }
-
-    /// How SQL is read.
-    pub(super) fn parser_options(&self) -> ParserOptions {
-        ParserOptions {
-            enable_ident_normalization: self.options.sql_parser.enable_ident_normalization,
-            map_string_types_to_utf8view: self.options.sql_parser.map_string_types_to_utf8view,
-            ..ParserOptions::default()
-        }
+        aktis_sql::syntax(text, &self.options.sql_parser)
     }
 
     /// `text` as an expression over the columns of `schema`.
     pub(crate) fn logical(&self, text: &str, schema: &DFSchema) -> Result<Expr> {
-        let sql = ray_text::to_sql(self.syntax(text)?, schema);
-        SqlToRel::new_with_options(self, self.parser_options()).sql_to_expr_with_alias(
-            sql,
-            schema,
-            &mut PlannerContext::new(),
-        )
+        aktis_sql::expression(text, schema, self)
     }
 
     /// `expr` with `+` between texts as what joins them. Of the operators that Python has, it alone means two things, and which
@@ -362,5 +332,50 @@ impl ContextProvider for Planner {
 
     fn udwf_names(&self) -> Vec<String> {
         Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema};
+    use datafusion_expr::{col, lit};
+
+    use super::*;
+
+    fn read(text: &str) -> Option<Expr> {
+        let fields = vec![
+            Field::new("name", DataType::Utf8, true),
+            Field::new("a", DataType::Utf8, true),
+            Field::new("sepal.length", DataType::Float64, true),
+        ];
+        let schema = DFSchema::try_from(Schema::new(fields)).expect("names are distinct");
+        planner().logical(text, &schema).ok()
+    }
+
+    #[test]
+    fn text_in_double_quotes_beside_a_column_is_text() {
+        let expected = col("name").eq(lit("x"));
+        assert_eq!(read("name == \"x\""), Some(expected));
+        let expected = col("name").in_list(vec![lit("x"), col("a")], false);
+        assert_eq!(read("name in (\"x\", \"a\")"), Some(expected));
+    }
+
+    #[test]
+    fn misspelt_column_in_double_quotes_is_no_text() {
+        assert_eq!(read("\"nmae\" = 'x'"), None);
+        assert_eq!(read("upper(\"nmae\") = 'X'"), None);
+        let expected = col("name").eq(col("a"));
+        assert_eq!(read("name = \"a\""), Some(expected));
+    }
+
+    #[test]
+    fn name_with_dots_needs_no_quotes() {
+        let column = Expr::Column(datafusion_common::Column::new_unqualified("sepal.length"));
+        assert_eq!(
+            read("sepal.length > 5.0"),
+            Some(column.clone().gt(lit(5.0)))
+        );
+        assert_eq!(read("\"sepal.length\" > 5.0"), Some(column.gt(lit(5.0))));
+        assert_eq!(read("petal.length > 5.0"), None);
     }
 }

@@ -15,9 +15,6 @@ use datafusion_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner};
 use datafusion_expr::{
     AggregateUDF, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
 };
-use datafusion_sql::parser::Statement;
-use datafusion_sql::planner::SqlToRel;
-use datafusion_sql::sqlparser::ast::{Query, Statement as SqlStatement};
 
 use super::dataset::Dataset;
 use super::distinct_on::first_of_each;
@@ -27,7 +24,6 @@ use super::pivot::PivotPlanner;
 use super::planner::{Planner, planner};
 use super::query_functions::{QueryFunction, QueryFunctions};
 use super::unnest::{UnnestPlanner, with_names_of_fields};
-use super::unread_clauses::refuse_unread_clauses;
 use super::values::with_values;
 use crate::error::{PlanError, first_line};
 use crate::graph::plan_job;
@@ -66,7 +62,7 @@ impl Dataset {
             tables: tables.collect(),
             functions: &functions,
         };
-        let plan = planned(query, &tables)
+        let plan = aktis_sql::query(query, &tables, &|name| functions.known(name).is_some())
             .and_then(with_names_of_fields)
             .and_then(first_of_each)
             .and_then(unnested_beside)
@@ -113,32 +109,6 @@ fn explained(words: &str) -> PlanError {
             "there is no function {name}() in SQL; one of your own is given as functions={{'{name}': ...}}"
         )),
         None => refused(words),
-    }
-}
-
-fn planned(query: &str, tables: &Tables<'_>) -> Result<LogicalPlan> {
-    let mut statements = tables.planner.statements(query)?;
-    let (Some(statement), true) = (statements.pop_front(), statements.is_empty()) else {
-        return plan_err!("it takes one query");
-    };
-    let Some(selection) = query_of(&statement) else {
-        let verb = query.split_whitespace().next().unwrap_or_default();
-        return plan_err!(
-            "it takes a query, SELECT ..., and not {}",
-            verb.to_ascii_uppercase()
-        );
-    };
-    refuse_unread_clauses(selection, |name| tables.functions.known(name).is_some())?;
-    SqlToRel::new_with_options(tables, tables.planner.parser_options()).statement_to_plan(statement)
-}
-
-fn query_of(statement: &Statement) -> Option<&Query> {
-    match statement {
-        Statement::Statement(statement) => match statement.as_ref() {
-            SqlStatement::Query(query) => Some(query),
-            _ => None,
-        },
-        _ => None,
     }
 }
 

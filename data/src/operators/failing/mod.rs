@@ -49,7 +49,7 @@ use crate::operators::stream::pause;
 use crate::operators::udf::FailedRow;
 use crate::plan::{FailurePolicy, OnError};
 use crate::sources::Places;
-use crate::wire::failing::{BlamedRow, NotedCall};
+use crate::wire::failing::{BlamedRow, FailingSpec, NotedCall};
 use held::{CallInWork, with_held};
 use letters::Letter;
 use lost::LostOfStep;

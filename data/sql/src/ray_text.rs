@@ -11,7 +11,7 @@ use datafusion_sql::sqlparser::ast::{
 };
 
 /// Puts SQL in the place of what Ray writes, over the columns of `schema`.
-pub(super) fn to_sql(mut written: ExprWithAlias, schema: &DFSchema) -> ExprWithAlias {
+pub(crate) fn to_sql(mut written: ExprWithAlias, schema: &DFSchema) -> ExprWithAlias {
     let _ = visit_expressions_mut(&mut written.expr, |expr| {
         match expr {
             Expr::CompoundIdentifier(parts) => {
@@ -62,51 +62,5 @@ fn quoted_to_text(expr: &mut Expr, schema: &DFSchema) {
         && !schema.has_column_with_unqualified_name(&name.value)
     {
         *expr = Expr::Value(Value::SingleQuotedString(name.value.clone()).into());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use arrow::datatypes::{DataType, Field, Schema};
-    use datafusion_common::DFSchema;
-    use datafusion_expr::{Expr, col, lit};
-
-    use crate::plan::planner::planner;
-
-    fn read(text: &str) -> Option<Expr> {
-        let fields = vec![
-            Field::new("name", DataType::Utf8, true),
-            Field::new("a", DataType::Utf8, true),
-            Field::new("sepal.length", DataType::Float64, true),
-        ];
-        let schema = DFSchema::try_from(Schema::new(fields)).expect("names are distinct");
-        planner().logical(text, &schema).ok()
-    }
-
-    #[test]
-    fn text_in_double_quotes_beside_a_column_is_text() {
-        let expected = col("name").eq(lit("x"));
-        assert_eq!(read("name == \"x\""), Some(expected));
-        let expected = col("name").in_list(vec![lit("x"), col("a")], false);
-        assert_eq!(read("name in (\"x\", \"a\")"), Some(expected));
-    }
-
-    #[test]
-    fn misspelt_column_in_double_quotes_is_no_text() {
-        assert_eq!(read("\"nmae\" = 'x'"), None);
-        assert_eq!(read("upper(\"nmae\") = 'X'"), None);
-        let expected = col("name").eq(col("a"));
-        assert_eq!(read("name = \"a\""), Some(expected));
-    }
-
-    #[test]
-    fn name_with_dots_needs_no_quotes() {
-        let column = Expr::Column(datafusion_common::Column::new_unqualified("sepal.length"));
-        assert_eq!(
-            read("sepal.length > 5.0"),
-            Some(column.clone().gt(lit(5.0)))
-        );
-        assert_eq!(read("\"sepal.length\" > 5.0"), Some(column.gt(lit(5.0))));
-        assert_eq!(read("petal.length > 5.0"), None);
     }
 }

@@ -10,7 +10,7 @@ use datafusion_sql::sqlparser::ast::{
 
 /// Fails for a clause that nobody would read, with what to write instead. `is_own`: whether a function is one that the engine does not
 /// have, by its name.
-pub(super) fn refuse_unread_clauses(query: &Query, is_own: impl Fn(&str) -> bool) -> Result<()> {
+pub(crate) fn refuse_unread_clauses(query: &Query, is_own: &dyn Fn(&str) -> bool) -> Result<()> {
     match query.visit(&mut Unread { is_own }) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break((clause, instead)) => {
@@ -19,13 +19,13 @@ pub(super) fn refuse_unread_clauses(query: &Query, is_own: impl Fn(&str) -> bool
     }
 }
 
-struct Unread<F> {
-    is_own: F,
+struct Unread<'a> {
+    is_own: &'a dyn Fn(&str) -> bool,
 }
 
 type Found = ControlFlow<(&'static str, &'static str)>;
 
-impl<F: Fn(&str) -> bool> Visitor for Unread<F> {
+impl Visitor for Unread<'_> {
     type Break = (&'static str, &'static str);
 
     fn pre_visit_query(&mut self, query: &Query) -> Found {

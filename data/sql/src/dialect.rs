@@ -6,7 +6,7 @@ use datafusion_sql::sqlparser::dialect::{Dialect, GenericDialect};
 
 /// The generic dialect with lambdas.
 #[derive(Debug)]
-pub(super) struct SqlDialect;
+pub(crate) struct SqlDialect;
 
 macro_rules! as_generic {
     ($($name:ident)*) => {
