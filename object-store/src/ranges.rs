@@ -1,7 +1,7 @@
 //! Ranges of the arena as types: what may be read is not written, and what may be written is nobody else's.
 //!
 //! ```text
-//!  create answered ──► CreatingRange ── write(), write_at() ──► gone: the object may be sealed
+//!  create answered ──► CreatingRange ── write(), write_made() ──► gone: the object may be sealed
 //!                           │   │    split_off(): two of them
 //!                           │   └────── in_place() ──► WritableRange ── commit() ──► gone: likewise
 //!                           └────────── freeze() ───► SealedRange, pinned by the range itself
@@ -116,6 +116,14 @@ impl<A: Borrow<ArenaMap>> CreatingRange<A> {
     pub fn write(mut self, parts: &[&[u8]]) -> Result<(), ArenaError> {
         self.fits(0, parts, |given, room| given == room)?;
         self.write_at(0, parts)
+    }
+
+    /// Has the object made where it lies, or nearly: `make` gives its bytes from a place of it on, whatever was there, and is asked for
+    /// each byte once.
+    pub fn write_made(self, make: &(dyn Fn(usize, &mut [u8]) + Sync)) -> Result<(), ArenaError> {
+        let range = self.range.clone();
+        // SAFETY: the range is the checked one, and this one's alone (RANGE-1).
+        unsafe { self.arena.borrow().write_made(range, make) }
     }
 
     /// Copies `parts`, one after the other, to where the object has its byte `at`.

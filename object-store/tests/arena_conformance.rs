@@ -5,6 +5,7 @@
 mod ranges;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aktis_object_store::arena::{Arena, NamedArena, ProcessLocalArena, page_bytes};
 use aktis_object_store::{ArenaError, ArenaHandle, ArenaMap};
@@ -36,6 +37,11 @@ macro_rules! conformance {
             #[test]
             fn values_of_all_sizes_arrive_on_cold_and_on_warm_pages() {
                 super::values_of_all_sizes_arrive_on_cold_and_on_warm_pages(&$create(LEN));
+            }
+
+            #[test]
+            fn bytes_are_made_where_they_come_to_lie() {
+                super::bytes_are_made_where_they_come_to_lie(&$create(48 << 20));
             }
 
             #[test]
@@ -159,6 +165,33 @@ fn values_of_all_sizes_arrive_on_cold_and_on_warm_pages(arena: &dyn Arena) {
     }
 }
 
+fn bytes_are_made_where_they_come_to_lie(arena: &dyn Arena) {
+    let (map, reader) = (client(arena), client(arena));
+    // Cold pages first, then such that were written by this process, then in several threads; one object shares pages with others.
+    let (short, long) = (300_000, (5 << 20) + 13);
+    for (offset, len) in [
+        (0, long),
+        (64, short),
+        (0, long),
+        (8 << 20, 35 << 20),
+        (8 << 20, 35 << 20),
+    ] {
+        let value = pattern(len, offset + len as u64);
+        let made = AtomicUsize::new(0);
+        let range = creating(&map, offset, len as u64).unwrap();
+        let make = |at: usize, into: &mut [u8]| {
+            made.fetch_add(into.len(), Ordering::Relaxed);
+            into.copy_from_slice(&value[at..at + into.len()]);
+        };
+        range.write_made(&make).unwrap();
+        assert_eq!(made.into_inner(), len, "each byte is made once");
+        assert!(
+            *sealed(&reader, offset, len as u64).unwrap() == value,
+            "{len} bytes at {offset}"
+        );
+    }
+}
+
 fn objects_can_be_built_in_place(arena: &dyn Arena) {
     let (map, reader) = (client(arena), client(arena));
     for (offset, len) in [(64, 100), (128 << 10, 64 << 10), (1 << 20, (3 << 20) + 5)] {
@@ -187,11 +220,14 @@ fn neighbours_of_a_written_range_are_untouched(arena: &dyn Arena) {
     let mut range = range.in_place().unwrap();
     range.fill(0xCC);
     range.commit().unwrap();
+    let made = creating(&map, 10 << 20, (2 << 20) + 7).unwrap();
+    made.write_made(&|_, into| into.fill(0xDD)).unwrap();
 
     let mut expected = before;
     expected[4 << 20..7 << 20].fill(0xAA);
     expected[64..128].fill(0xBB);
     expected[8 << 20..9 << 20].fill(0xCC);
+    expected[10 << 20..(12 << 20) + 7].fill(0xDD);
     assert!(*sealed(&server(arena), 0, LEN).unwrap() == expected);
 }
 

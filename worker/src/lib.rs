@@ -54,4 +54,4 @@ pub use runtime::{
     RemoteFunction, RemoteMethod, Runtime, RuntimeConfig,
 };
 pub use trim::keep_freed;
-pub use value::{Format, Value};
+pub use value::{Format, MadeBytes, Value};

@@ -34,6 +34,17 @@ pub enum Format {
     Native = 4,
     /// A large byte string in the one buffer (read in place), in-band part empty.
     BytesBuffer = 5,
+    /// A result that lies in the store already: the in-band part is its size there. Does not travel.
+    Placed = 6,
+}
+
+/// A buffer whose bytes are made where they come to lie.
+pub trait MadeBytes: Sync {
+    /// How many there are.
+    fn len_bytes(&self) -> usize;
+
+    /// Makes those from `at` on, as many as `into` has room for. What is there now means nothing.
+    fn make(&self, at: usize, into: &mut [u8]);
 }
 
 impl Format {
@@ -106,6 +117,17 @@ impl Value {
             buffers: pieces.into_iter().collect(),
             ..Self::arrow_stream(Bytes::new())
         }
+    }
+
+    /// A result that lies in the store already.
+    pub(crate) fn placed(size_bytes: u64) -> Self {
+        Self::inband(Format::Placed, &size_bytes.to_le_bytes()[..])
+    }
+
+    /// The size in the store of a result that lies there already.
+    pub(crate) fn placed_bytes(&self) -> Option<u64> {
+        let size = || self.inband[..].try_into().ok().map(u64::from_le_bytes);
+        (self.format == Format::Placed).then(size).flatten()
     }
 
     /// Copies the buffers, for a value whose memory may change or go after this.

@@ -206,6 +206,33 @@ impl ArenaMap {
         written.map_err(|source| access("write", offset, len, source))
     }
 
+    /// Writes into a range what `make` makes: the bytes from a place of the range on.
+    ///
+    /// # Safety
+    /// `range` is within the arena, and is the caller's alone ([`crate::ranges`], RANGE-1).
+    pub(crate) unsafe fn write_made(
+        &self,
+        range: Range<usize>,
+        make: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) -> Result<(), ArenaError> {
+        let (offset, len) = (range.start as u64, range.len() as u64);
+        let written = match &*self.inner {
+            // SAFETY: the caller's promise is the same.
+            Inner::Shared(shared) => unsafe { write::write_made(shared, range, make) },
+            Inner::Local(memory) => write::in_pieces(range, make, |start, piece| {
+                // SAFETY: the piece is a part of the range.
+                unsafe { memory.write(start..start + piece.len(), &[piece]) }
+            }),
+            Inner::OnDisk(FileMap {
+                file: Some(file), ..
+            }) => write::in_pieces(range, make, |start, piece| {
+                write_all_at(file, start as u64, &[piece])
+            }),
+            Inner::OnDisk(_) => Err(io::ErrorKind::PermissionDenied.into()),
+        };
+        written.map_err(|source| access("write", offset, len, source))
+    }
+
     fn from_file(fd: OwnedFd, len_bytes: u64, what: &str) -> Result<Self, ArenaError> {
         let failed = |step: &'static str| {
             let what = what.to_owned();

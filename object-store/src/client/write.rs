@@ -6,9 +6,30 @@
 )]
 
 #[cfg(target_os = "linux")]
-pub(super) use adaptive::write_parts;
+pub(super) use adaptive::{write_made, write_parts};
 #[cfg(not(target_os = "linux"))]
-pub(super) use window::write_parts;
+pub(super) use window::{write_made, write_parts};
+
+use std::io;
+use std::ops::Range;
+
+/// What is made at once where it cannot be made in its place: little enough to be in the cache still when it is copied.
+const MADE_BYTES: usize = 256 << 10;
+
+/// Makes the bytes of a range piece by piece, and has each piece written to where it goes. `make`: the bytes from a place of the range on.
+pub(super) fn in_pieces(
+    range: Range<usize>,
+    make: impl Fn(usize, &mut [u8]),
+    mut write: impl FnMut(usize, &[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut piece = vec![0; MADE_BYTES.min(range.len())];
+    for start in range.clone().step_by(MADE_BYTES) {
+        let piece = &mut piece[..MADE_BYTES.min(range.end - start)];
+        make(start - range.start, piece);
+        write(start, piece)?;
+    }
+    Ok(())
+}
 
 #[cfg(target_os = "linux")]
 mod adaptive {
@@ -17,6 +38,7 @@ mod adaptive {
 
     use memmap2::Advice;
 
+    use super::in_pieces;
     use crate::arena::{page_bytes, write_all_at};
     use crate::client::map::SharedMap;
     use crate::client::parallel::{in_parallel, most_threads, shares_of};
@@ -57,6 +79,72 @@ mod adaptive {
             shared.history.note(range, write);
         }
         Ok(())
+    }
+
+    /// Writes into `range` what `make` makes: the bytes from a place of the range on. Where its pages are mapped it makes them there.
+    ///
+    /// # Safety
+    /// `range` is within the arena, and is the caller's alone, RANGE-1 (alone-while-written).
+    pub(in crate::client) unsafe fn write_made(
+        shared: &SharedMap,
+        range: Range<usize>,
+        make: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) -> io::Result<()> {
+        let whole = range.start;
+        let has_own_pages = range.start.is_multiple_of(page_bytes() as usize);
+        if range.len() < BY_MAPPING_FROM_BYTES || !has_own_pages {
+            return make_by_file(shared, range, whole, make);
+        }
+        for Run { range, way } in runs(shared, range) {
+            let write = match way {
+                // SAFETY: a run is a part of the range.
+                Way::ByMapping => unsafe {
+                    make_by_mapping(shared, range.clone(), whole, make)?;
+                    LastWrite::ByMapping
+                },
+                Way::ByFile => {
+                    make_by_file(shared, range.clone(), whole, make)?;
+                    LastWrite::ByFile
+                }
+            };
+            shared.history.note(range, write);
+        }
+        Ok(())
+    }
+
+    fn make_by_file(
+        shared: &SharedMap,
+        range: Range<usize>,
+        whole: usize,
+        make: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) -> io::Result<()> {
+        let before = range.start - whole;
+        in_pieces(
+            range,
+            |at, piece| make(before + at, piece),
+            |start, piece| write_by_file(shared, start, &[piece]),
+        )
+    }
+
+    /// # Safety
+    /// As of [`write_made`]. `range` starts at a page, and the rest of its last page belongs to the same object.
+    unsafe fn make_by_mapping(
+        shared: &SharedMap,
+        range: Range<usize>,
+        whole: usize,
+        make: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) -> io::Result<()> {
+        let _window = shared.windows.open(&shared.map, range.clone())?;
+        let shares = shares_of(range, most_threads());
+        in_parallel(shares.into_iter(), |share| {
+            populate(shared, share.clone())?;
+            // SAFETY: the window is in the mapping.
+            let target = unsafe { shared.map.as_mut_ptr().add(share.start) };
+            // SAFETY: the window is open, and a share is a part of the range that no other thread reads or writes (RANGE-1).
+            let target = unsafe { std::slice::from_raw_parts_mut(target, share.len()) };
+            make(share.start - whole, target);
+            Ok(())
+        })
     }
 
     fn write_by_file(shared: &SharedMap, offset: usize, parts: &[&[u8]]) -> io::Result<()> {
@@ -213,6 +301,23 @@ mod window {
             window[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
+        Ok(())
+    }
+
+    /// The same of bytes that `make` makes: those from a place of the range on.
+    ///
+    /// # Safety
+    /// `range` is within the arena, and is the caller's alone, RANGE-1 (alone-while-written).
+    pub(in crate::client) unsafe fn write_made(
+        shared: &SharedMap,
+        range: Range<usize>,
+        make: &(dyn Fn(usize, &mut [u8]) + Sync),
+    ) -> io::Result<()> {
+        let mut options = MmapOptions::new();
+        options.offset(range.start as u64).len(range.len());
+        // SAFETY: nobody else accesses the range (RANGE-1).
+        let mut window = unsafe { options.map_mut(&shared.file) }?;
+        make(0, &mut window);
         Ok(())
     }
 }

@@ -66,6 +66,9 @@ pub(crate) fn from_value<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<
             serialization(py)?.call_method1("restore_arrow", (buffer,))
         }
         Format::Pickle => pickle::load(py, value, Vec::new()),
+        Format::Placed => Err(PyValueError::new_err(
+            "cannot decode a value: it stands for a result in the store",
+        )),
     }
 }
 

@@ -62,6 +62,7 @@ impl NativeHost {
             runtime,
             gpu_ids: &self.gpu_ids,
             num_returns: 0,
+            call: None,
         };
         let made = start.take_inputs().and_then(|inputs| {
             let factory = self
@@ -91,6 +92,7 @@ impl NativeHost {
                     runtime,
                     gpu_ids: &self.gpu_ids,
                     num_returns,
+                    call: Some(&call),
                 };
                 let actor = self
                     .actor
@@ -108,6 +110,7 @@ impl NativeHost {
                     runtime,
                     gpu_ids: &held,
                     num_returns,
+                    call: Some(&call),
                 };
                 let function = self
                     .registry

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::error::TaskFailure;
-use crate::runtime::Runtime;
-use crate::value::Value;
+use crate::runtime::{ReceivedCall, Runtime};
+use crate::value::{MadeBytes, Value};
 
 /// What a native function or actor method may ask about the call it serves.
 pub struct CallContext<'a> {
@@ -18,6 +18,20 @@ pub struct CallContext<'a> {
     pub gpu_ids: &'a [u32],
     /// How many results the caller expects.
     pub num_returns: u32,
+    /// The call; none where an actor is made.
+    pub(crate) call: Option<&'a ReceivedCall>,
+}
+
+impl CallContext<'_> {
+    /// A result of this call that is an Arrow stream, made where it comes to lie. The value stands for it, at `index` of the results.
+    pub fn stream_result(&self, index: u32, stream: &dyn MadeBytes) -> Result<Value, TaskFailure> {
+        if let Some(call) = self.call {
+            return call.store_stream(index, stream);
+        }
+        let mut bytes = vec![0; stream.len_bytes()];
+        stream.make(0, &mut bytes);
+        Ok(Value::arrow_stream(bytes))
+    }
 }
 
 /// A native task: input value and resolved dependencies in, one value per return out.

@@ -13,7 +13,7 @@ use super::Runtime;
 use crate::core::tasks::{INLINED_BYTES, call_name};
 use crate::error::TaskFailure;
 use crate::reference::{ObjectRef, ProcessAddress};
-use crate::value::Value;
+use crate::value::{MadeBytes, Value};
 
 /// A call that came in over a lane.
 pub struct ReceivedCall {
@@ -290,6 +290,20 @@ impl ReceivedCall {
             })
     }
 
+    /// Has a result written into the node's store now, an Arrow stream; gives what stands for it among the results.
+    pub(crate) fn store_stream(
+        &self,
+        index: u32,
+        stream: &dyn MadeBytes,
+    ) -> Result<Value, TaskFailure> {
+        let owner = self
+            .caller()
+            .ok_or_else(|| bad_frame("a task without an owner"))?;
+        let object = ObjectId::of_return(self.task, index);
+        let store = &self.runtime.0.store;
+        store.write_made(object, owner, stream).map(Value::placed)
+    }
+
     /// Puts a result into the frame or into the node's store, and tells owners about references in it.
     fn place_result(
         &self,
@@ -302,7 +316,13 @@ impl ReceivedCall {
         let limit = runtime.0.hello.max_inline_bytes;
         // Thousands of results, each of them small, would make a frame that nobody takes.
         let has_room = payload.len_bytes() <= INLINED_BYTES;
-        let place = if has_room && value.data_bytes() as u64 <= limit {
+        let place = if let Some(size_bytes) = value.placed_bytes() {
+            Place::Stored(wire::StoredObject {
+                node_id: runtime.0.me.node.to_wire(),
+                size_bytes,
+                ..Default::default()
+            })
+        } else if has_room && value.data_bytes() as u64 <= limit {
             value.append_to(payload);
             Place::Inline(crate::core::objects::layout_of(value))
         } else {

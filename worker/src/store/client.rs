@@ -25,13 +25,13 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use wire::node_frame::Kind;
 
-use super::layout::StoredLayout;
+use super::layout::{StoredLayout, stream_head};
 use super::recent::{LINGER, RecentReads};
 use crate::error::TaskFailure;
 use crate::life::Life;
 use crate::node_link::{Answer, NodeLink};
 use crate::reference::ProcessAddress;
-use crate::value::Value;
+use crate::value::{MadeBytes, Value};
 
 /// How long the raylet may take to find room for an object: longer than it takes to spill what is in the way.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -207,6 +207,40 @@ impl StoreClient {
     ) -> Result<u64, TaskFailure> {
         let layout = StoredLayout::of(value);
         let size_bytes = layout.len_bytes() as u64;
+        let slices = layout.slices();
+        self.write_by(object, owner, size_bytes, |range| range.write(&slices))?;
+        Ok(size_bytes)
+    }
+
+    /// The same of an Arrow stream that is made where it comes to lie.
+    pub(crate) fn write_made(
+        &self,
+        object: ObjectId,
+        owner: ProcessAddress,
+        stream: &dyn MadeBytes,
+    ) -> Result<u64, TaskFailure> {
+        let head = stream_head(stream.len_bytes());
+        let size_bytes = (head.len() + stream.len_bytes()) as u64;
+        let make = |at: usize, into: &mut [u8]| {
+            let of_head = head.get(at..).unwrap_or_default();
+            let (first, rest) = into.split_at_mut(of_head.len().min(into.len()));
+            first.copy_from_slice(&of_head[..first.len()]);
+            if !rest.is_empty() {
+                stream.make(at + first.len() - head.len(), rest);
+            }
+        };
+        self.write_by(object, owner, size_bytes, |range| range.write_made(&make))?;
+        Ok(size_bytes)
+    }
+
+    /// Has an object of this size written, and seals it.
+    fn write_by(
+        &self,
+        object: ObjectId,
+        owner: ProcessAddress,
+        size_bytes: u64,
+        write: impl FnOnce(CreatingRange<&ArenaMap>) -> Result<(), ArenaError>,
+    ) -> Result<(), TaskFailure> {
         let create = wire::StoreCreate {
             object_id: object.to_wire(),
             size_bytes,
@@ -232,16 +266,21 @@ impl StoreClient {
         };
         mark(Point::StoreCreated);
         if reply.already_exists {
-            return Ok(size_bytes);
+            return Ok(());
         }
+        // What makes the bytes may panic.
+        let mut unwritten = Unwritten {
+            store: self,
+            object,
+            is_whole: false,
+        };
         let written = if reply.file.is_empty() {
-            write_object(self.arena()?, reply.offset, &layout)
+            creating(self.arena()?, reply.offset, size_bytes).and_then(write)
         } else {
             let file = with_patience(|| ArenaMap::of_new_file(Path::new(&reply.file)));
-            file.and_then(|file| write_object(&file, 0, &layout))
+            file.and_then(|file| write(creating(&file, 0, size_bytes)?))
         };
         if let Err(error) = written {
-            self.abort_create(object);
             let message = format!(
                 "cannot write {size_bytes} bytes into the object store: {}",
                 error.chain()
@@ -251,12 +290,13 @@ impl StoreClient {
                 None => TaskFailure::new(ErrorCode::Internal, message),
             });
         }
+        unwritten.is_whole = true;
         mark(Point::StoreWritten);
         let seal = wire::StoreSeal {
             object_id: object.to_wire(),
         };
         self.0.node.tell(Kind::StoreSeal(seal), Urgency::Now);
-        Ok(size_bytes)
+        Ok(())
     }
 
     fn abort_create(&self, object: ObjectId) {
@@ -422,13 +462,31 @@ impl StoreClient {
     }
 }
 
-/// Copies a value to where the raylet made room for it.
+/// An object that has room and is not written: the room is given back with this.
+struct Unwritten<'a> {
+    store: &'a StoreClient,
+    object: ObjectId,
+    is_whole: bool,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        if !self.is_whole {
+            self.store.abort_create(self.object);
+        }
+    }
+}
+
+/// Where the raylet made room for an object.
 #[allow(unsafe_code, reason = "vouches for the answer of the raylet")]
-fn write_object(arena: &ArenaMap, offset: u64, layout: &StoredLayout) -> Result<(), ArenaError> {
+fn creating(
+    arena: &ArenaMap,
+    offset: u64,
+    size_bytes: u64,
+) -> Result<CreatingRange<&ArenaMap>, ArenaError> {
     // SAFETY: RANGE-1 (alone-while-written): the raylet answered a create of this process with the place, this is the only
     // range that is made of it, and the object is sealed or aborted after it is used up.
-    let range = unsafe { CreatingRange::new(arena, offset, layout.len_bytes() as u64) };
-    range?.write(&layout.slices())
+    unsafe { CreatingRange::new(arena, offset, size_bytes) }
 }
 
 fn unexpected(request: &str) -> TaskFailure {

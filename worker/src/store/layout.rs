@@ -33,17 +33,7 @@ impl StoredLayout {
         };
         let refs = prost::Message::encode_to_vec(&refs);
         let lengths: Vec<usize> = value.part_lengths().collect();
-        let mut head = Vec::with_capacity(STORED_HEAD_BYTES + 8 * lengths.len() + refs.len());
-        let count = u32::try_from(lengths.len()).expect("a value has few buffers");
-        let refs_bytes = u32::try_from(refs.len()).expect("references of a value fit 4 GiB");
-        for word in [STORED_MAGIC, value.format as u32, count, refs_bytes] {
-            head.extend_from_slice(&word.to_le_bytes());
-        }
-        for length in lengths {
-            head.extend_from_slice(&(length as u64).to_le_bytes());
-        }
-        head.extend_from_slice(&refs);
-        head.resize(align_up(head.len()), 0);
+        let head = head_of(value.format, &lengths, &refs);
         let mut payload = PayloadParts::default();
         value.append_to(&mut payload);
         Self { head, payload }
@@ -60,6 +50,26 @@ impl StoredLayout {
             .chain(self.payload.parts().map(PayloadPart::as_slice))
             .collect()
     }
+}
+
+/// What lies before the bytes of an Arrow stream of so many.
+pub(crate) fn stream_head(len_bytes: usize) -> Vec<u8> {
+    head_of(Format::ArrowStream, &[0, len_bytes], &[])
+}
+
+fn head_of(format: Format, lengths: &[usize], refs: &[u8]) -> Vec<u8> {
+    let mut head = Vec::with_capacity(STORED_HEAD_BYTES + 8 * lengths.len() + refs.len());
+    let count = u32::try_from(lengths.len()).expect("a value has few buffers");
+    let refs_bytes = u32::try_from(refs.len()).expect("references of a value fit 4 GiB");
+    for word in [STORED_MAGIC, format as u32, count, refs_bytes] {
+        head.extend_from_slice(&word.to_le_bytes());
+    }
+    for length in lengths {
+        head.extend_from_slice(&(*length as u64).to_le_bytes());
+    }
+    head.extend_from_slice(refs);
+    head.resize(align_up(head.len()), 0);
+    head
 }
 
 /// Reads a stored value in place. The references it contains are returned in wire form.
@@ -118,6 +128,14 @@ mod tests {
             prop_assert!(refs.is_empty());
             prop_assert_eq!(read.inband, value.inband);
             prop_assert_eq!(read.buffers, value.buffers);
+        }
+
+        #[test]
+        fn a_stream_that_is_made_in_its_place_lies_there_like_any(len in 1usize..300) {
+            let stream = Bytes::from(vec![7; len]);
+            let written = StoredLayout::of(&Value::arrow_stream(stream.clone())).slices().concat();
+            let made = [stream_head(len).as_slice(), stream.as_ref()].concat();
+            prop_assert_eq!(made, written);
         }
 
         #[test]
