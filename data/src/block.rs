@@ -10,8 +10,13 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
-use arrow::ipc::writer::{StreamEncoder, StreamWriter};
+use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
+
+mod encoded;
+mod picked;
+
+pub use encoded::EncodedBlock;
 
 /// Of texts that were cut off others, so many times their own bytes go along.
 const OTHERS_PER_OWN: usize = 2;
@@ -179,53 +184,6 @@ pub fn encode(schema: &Schema, batches: &[RecordBatch]) -> Result<Bytes, ArrowEr
     Ok(writer.into_inner()?.into())
 }
 
-/// A block on its way to where it will lie: its stream in pieces, which share the memory of its rows.
-#[derive(Debug, Clone)]
-pub struct EncodedBlock(Vec<Bytes>);
-
-impl EncodedBlock {
-    /// The rows of `batches`, none of which is copied, but for views of a few of many texts.
-    pub fn of(schema: &Schema, batches: &[RecordBatch]) -> Result<Self, ArrowError> {
-        let mut encoder = StreamEncoder::try_new(schema)?;
-        let mut pieces = Vec::new();
-        for batch in batches {
-            let batch = without_many_others(batch)?;
-            pieces.extend(encoder.encode(&batch)?.into_iter().map(shared));
-        }
-        pieces.extend(encoder.finish()?.into_iter().map(shared));
-        Ok(Self(pieces))
-    }
-
-    /// Bytes of the stream.
-    pub fn len_bytes(&self) -> u64 {
-        self.0.iter().map(|piece| piece.len() as u64).sum()
-    }
-
-    /// The pieces, in order.
-    pub fn into_pieces(self) -> Vec<Bytes> {
-        self.0
-    }
-}
-
-impl From<EncodedBlock> for Bytes {
-    /// The stream as a whole, copied.
-    fn from(block: EncodedBlock) -> Self {
-        block.0.concat().into()
-    }
-}
-
-fn shared(buffer: Buffer) -> Bytes {
-    struct SharedBuffer(Buffer);
-
-    impl AsRef<[u8]> for SharedBuffer {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-
-    Bytes::from_owner(SharedBuffer(buffer))
-}
-
 /// Reads an Arrow IPC stream in place: the batches share the memory of `stream`.
 pub fn decode(stream: impl Into<Bytes>) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
     let mut buffer = Buffer::from(stream.into());
@@ -279,22 +237,6 @@ mod tests {
         let (read_schema, read) =
             decode(encode(&schema, &batches).expect("encodes")).expect("decodes");
         assert_eq!((read_schema, read), (schema, batches));
-    }
-
-    #[test]
-    fn pieces_of_a_block_are_its_stream_and_share_the_memory_of_its_rows() {
-        let batches = vec![batch(1000), batch(30).slice(7, 20)];
-        let schema = batches[0].schema();
-        let pieces = EncodedBlock::of(&schema, &batches).expect("encodes");
-        let ids = batches[0].column(0).to_data();
-        let ids = ids.buffers()[0].as_ptr();
-        let shares = |piece: &Bytes| piece.as_ptr() == ids && piece.len() == 8000;
-        assert!(pieces.0.iter().any(shares), "it was copied");
-        let whole = encode(&schema, &batches).expect("encodes");
-        assert_eq!(pieces.len_bytes(), whole.len() as u64);
-        assert_eq!(Bytes::from(pieces), whole);
-        let none = EncodedBlock::of(&schema, &[]).expect("encodes");
-        assert_eq!(Bytes::from(none), encode(&schema, &[]).expect("encodes"));
     }
 
     /// What functions make of their rows is learned from these sums, and must be the same however a batch is called.

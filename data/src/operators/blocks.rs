@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
-use arrow::compute::interleave_record_batch;
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
 
 use super::relational::assemble;
-use crate::block::{data_bytes, without_other_rows};
+use super::stream::PickedRows;
+use crate::block::{EncodedBlock, data_bytes};
 
 /// A block before it is written.
 pub(crate) struct CutBlock {
@@ -43,24 +43,27 @@ impl CutBlock {
         }
     }
 
+    /// Its rows as they go into the store.
+    pub(crate) fn into_encoded(self) -> Result<EncodedBlock, TaskFailure> {
+        let schema = self.schema;
+        let encoded = match self.content {
+            Content::Batches(batches) => EncodedBlock::of(&schema, &batches),
+            Content::Rows(_, rows) if schema.fields().is_empty() => {
+                let batch = assemble(Arc::clone(&schema), Vec::new(), rows.len())?;
+                EncodedBlock::of(&schema, &[batch])
+            }
+            Content::Rows(batches, rows) => EncodedBlock::of_rows(&schema, &batches, &rows),
+        };
+        encoded.map_err(|error| {
+            TaskFailure::new(ErrorCode::Internal, format!("write a block: {error}"))
+        })
+    }
+
     /// Its rows.
+    #[cfg(test)]
     pub(crate) fn into_batches(self) -> Result<Vec<RecordBatch>, TaskFailure> {
-        match self.content {
-            Content::Batches(batches) => Ok(batches),
-            Content::Rows(_, rows) if self.schema.fields().is_empty() => {
-                assemble(self.schema, Vec::new(), rows.len()).map(|batch| vec![batch])
-            }
-            Content::Rows(batches, rows) => {
-                let batches: Vec<&RecordBatch> = batches.iter().collect();
-                let picked = interleave_record_batch(&batches, &rows);
-                picked
-                    .and_then(without_other_rows)
-                    .map(|batch| vec![batch])
-                    .map_err(|error: ArrowError| {
-                        super::partition::failed("put the rows of a partition together", &error)
-                    })
-            }
-        }
+        let (_, batches) = crate::block::decode(self.into_encoded()?).expect("was just encoded");
+        Ok(batches)
     }
 }
 
@@ -76,6 +79,8 @@ pub(crate) struct BlockCutter {
     batches: Vec<RecordBatch>,
     bytes: u64,
     rows: usize,
+    /// A block of rows that are not put together yet. Nothing else waits then.
+    picked: Option<CutBlock>,
     /// No more rows come: what is left is a block, however small.
     is_closed: bool,
 }
@@ -91,6 +96,7 @@ impl BlockCutter {
             batches: Vec::new(),
             bytes: 0,
             rows: 0,
+            picked: None,
             is_closed: false,
         }
     }
@@ -128,6 +134,20 @@ impl BlockCutter {
         }
     }
 
+    /// About how many bytes the next block has, if it may be made of rows that are still to be picked: blocks of so many rows are cut of
+    /// what is there.
+    pub(crate) fn takes_picked(&self) -> Option<u64> {
+        let may = self.block_rows == usize::MAX && self.is_empty();
+        may.then_some(self.enough_bytes)
+    }
+
+    /// Adds such rows: they are a block.
+    pub(crate) fn push_picked(&mut self, rows: PickedRows) {
+        debug_assert!(self.is_empty(), "rows leave in their order");
+        self.grow(rows.bytes);
+        self.picked = Some(CutBlock::of_rows(0, rows.batches, rows.places));
+    }
+
     /// No more rows come.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
@@ -135,11 +155,14 @@ impl BlockCutter {
 
     /// Whether nothing is left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.batches.is_empty()
+        self.waiting.is_empty() && self.batches.is_empty() && self.picked.is_none()
     }
 
     /// A block that is full, or whose successor has other columns, or that is the last.
     pub(crate) fn next_full(&mut self) -> Option<CutBlock> {
+        if let Some(picked) = self.picked.take() {
+            return Some(picked);
+        }
         while let Some(batch) = self.waiting.front() {
             let is_other = self
                 .batches
@@ -170,12 +193,17 @@ impl BlockCutter {
         self.bytes >= self.enough_bytes || self.rows == self.block_rows
     }
 
+    /// A block of so many bytes leaves.
+    fn grow(&mut self, bytes: u64) {
+        let twice = bytes.saturating_mul(2).min(self.block_bytes);
+        self.enough_bytes = self.enough_bytes.max(twice);
+    }
+
     fn cut(&mut self) -> Option<CutBlock> {
         self.rows = 0;
         let batches = std::mem::take(&mut self.batches);
         let bytes = std::mem::take(&mut self.bytes);
-        let twice = bytes.saturating_mul(2).min(self.block_bytes);
-        self.enough_bytes = self.enough_bytes.max(twice);
+        self.grow(bytes);
         let schema = batches.first()?.schema();
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         Some(CutBlock {

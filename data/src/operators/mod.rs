@@ -14,6 +14,7 @@ pub(crate) mod group;
 pub(crate) mod map;
 pub mod model;
 mod node;
+pub(crate) mod packed;
 pub(crate) mod partition;
 pub(crate) mod relational;
 #[cfg(test)]

@@ -18,6 +18,12 @@ pub(crate) trait BatchStream: Send {
     /// The next batch.
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure>;
 
+    /// The next rows where they lie, if nobody has put them together: about so many bytes of them. For whoever would copy them once more.
+    /// `None`: the next ones are to be had from [`next`](Self::next).
+    fn next_picked(&mut self, _bytes: u64) -> Result<Option<PickedRows>, TaskFailure> {
+        Ok(None)
+    }
+
     /// So many rows have come to the first function of the stage, and all that becomes of them has been given; `None`: something
     /// is between, or nobody knows.
     fn position(&self) -> Option<u64> {
@@ -49,6 +55,23 @@ pub(crate) trait BatchStream: Send {
     }
 }
 
+/// Rows of batches that have others too.
+#[derive(Debug)]
+pub(crate) struct PickedRows {
+    pub(crate) batches: Arc<Vec<RecordBatch>>,
+    /// Batch and row of each.
+    pub(crate) places: Vec<(usize, usize)>,
+    /// How many they have, about.
+    pub(crate) bytes: u64,
+}
+
+impl PickedRows {
+    /// Their columns.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.batches[0].schema()
+    }
+}
+
 /// The calls of a step over an input, all of which are begun.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CallsBegun {
@@ -70,6 +93,10 @@ impl CallsBegun {
 impl BatchStream for Box<dyn BatchStream> {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         (**self).next()
+    }
+
+    fn next_picked(&mut self, bytes: u64) -> Result<Option<PickedRows>, TaskFailure> {
+        (**self).next_picked(bytes)
     }
 
     fn begin_ahead(

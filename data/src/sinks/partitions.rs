@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, HashMap};
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt64Array};
-use arrow::compute::take_record_batch;
 use arrow::datatypes::{DataType, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::SinkWriter;
 use crate::block::data_bytes;
+use crate::operators::packed::take_rows;
 use crate::storage::hive_folder;
 use crate::wire::spec::WrittenFile;
 
@@ -195,7 +195,7 @@ impl SinkWriter for Partitions {
             let part = if is_one {
                 batch.clone()
             } else {
-                take_record_batch(&batch, &UInt64Array::from(rows))
+                take_rows(&batch, &UInt64Array::from(rows))
                     .map_err(|error| self.internal(&error))?
             };
             self.wait(folder, part);

@@ -54,7 +54,7 @@ fn broken_message(error: &prost::DecodeError) -> TaskFailure {
 impl NativeActor for StageWorker {
     fn call(
         &mut self,
-        _context: &CallContext<'_>,
+        context: &CallContext<'_>,
         method: &str,
         input: Value,
         dependencies: Vec<Value>,
@@ -66,13 +66,13 @@ impl NativeActor for StageWorker {
             }
             METHOD_START => {
                 let (spec, blocks) = given(input, dependencies)?;
-                self.begin(spec, blocks).map(reply)
+                reply(context, self.begin(spec, blocks)?)
             }
             METHOD_QUEUE => {
                 let (spec, blocks) = given(input, dependencies)?;
-                self.queue(spec, blocks).map(reply)
+                reply(context, self.queue(spec, blocks)?)
             }
-            METHOD_PULL => self.pull().map(reply),
+            METHOD_PULL => reply(context, self.pull()?),
             other => Err(TaskFailure::new(
                 ErrorCode::Internal,
                 format!("a stage worker has no method {other:?}"),
@@ -92,8 +92,14 @@ fn given(
     Ok((spec, there.chain(here.map(InputBlock::Here)).collect()))
 }
 
-fn reply((report, block): (Report, Option<EncodedBlock>)) -> Vec<Value> {
+/// The two results of a call; the block is the second.
+fn reply(
+    context: &CallContext<'_>,
+    (report, block): (Report, Option<EncodedBlock>),
+) -> Result<Vec<Value>, TaskFailure> {
     let report = Value::native(report.encode_to_vec());
-    let block = block.map(|block| Value::arrow_stream_of(block.into_pieces()));
-    vec![report, block.unwrap_or_default()]
+    let block = block
+        .map(|block| block.into_result(context, 1))
+        .transpose()?;
+    Ok(vec![report, block.unwrap_or_default()])
 }

@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use crate::block::data_bytes;
 use crate::operators::function::SharedFunction;
 use crate::operators::group::GroupMeters;
-use crate::operators::stream::{BatchStream, CallsBegun, is_pause};
+use crate::operators::stream::{BatchStream, CallsBegun, PickedRows, is_pause};
 use crate::wire::spec::StepReport;
 
 /// Counters of one step; times include the steps that it pulls from on the same thread.
@@ -41,6 +41,13 @@ impl StepMeter {
             .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
         self.bytes_out
             .fetch_add(data_bytes(batch), Ordering::Relaxed);
+        self.batches_out.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count_picked(&self, rows: &PickedRows) {
+        self.rows_out
+            .fetch_add(rows.places.len() as u64, Ordering::Relaxed);
+        self.bytes_out.fetch_add(rows.bytes, Ordering::Relaxed);
         self.batches_out.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -76,6 +83,14 @@ impl BatchStream for Metered {
             && !is_pause(batch)
         {
             self.meter.count(batch);
+        }
+        result
+    }
+
+    fn next_picked(&mut self, bytes: u64) -> Result<Option<PickedRows>, TaskFailure> {
+        let result = self.meter.timed(|| self.inner.next_picked(bytes));
+        if let Ok(Some(rows)) = &result {
+            self.meter.count_picked(rows);
         }
         result
     }

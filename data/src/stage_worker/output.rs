@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use crate::graph::{StageTask, block_rows_of};
 use crate::operators::blocks::{BlockCutter, CutBlock};
 use crate::operators::partition::PartitionCutter;
+use crate::operators::stream::PickedRows;
 use crate::sinks::{self, SinkWriter, Written};
 
 pub(super) enum Output {
@@ -52,6 +53,21 @@ impl Output {
             }
             Self::Partitions(cutter) => cutter.push(batch),
             Self::Sink(_) => Ok(()),
+        }
+    }
+
+    /// About how many bytes the next block has, if it may be made of rows that are still to be picked.
+    pub(super) fn takes_picked(&self) -> Option<u64> {
+        match self {
+            Self::Blocks(cutter) => cutter.takes_picked(),
+            Self::Partitions(_) | Self::Sink(_) => None,
+        }
+    }
+
+    /// Adds such rows: a block.
+    pub(super) fn push_picked(&mut self, rows: PickedRows) {
+        if let Self::Blocks(cutter) = self {
+            cutter.push_picked(rows);
         }
     }
 

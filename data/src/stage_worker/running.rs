@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aktis_common::error::ErrorCode;
-use aktis_worker::TaskFailure;
+use aktis_worker::{MadeBytes, TaskFailure};
 use arrow::array::RecordBatch;
 
 use super::marks::Marks;
@@ -182,6 +182,14 @@ impl RunningInput {
             {
                 return Ok((self.wanting(rows_sunk), None));
             }
+            if !is_noted
+                && let Some(bytes) = self.takes_picked()
+                && let Some(picked) = self.stream.next_picked(bytes)?
+            {
+                self.seen.see(&picked.schema());
+                self.output.push_picked(picked);
+                continue;
+            }
             let batch = match noted {
                 Some(batch) => Some(batch),
                 None if self.rows_left == Some(0) => None,
@@ -202,6 +210,15 @@ impl RunningInput {
                 return Ok((self.progress(rows_sunk), None));
             }
         }
+    }
+
+    /// Of how many bytes rows may be that are put together where they come to lie: `None`, if they are looked at before.
+    fn takes_picked(&self) -> Option<u64> {
+        let are_looked_at = self.rows_left.is_some()
+            || self.made_rows > 0
+            || self.even.is_some()
+            || self.marks.is_some();
+        self.output.takes_picked().filter(|_| !are_looked_at)
     }
 
     /// A report without a block, where the sink has taken so many rows.
@@ -306,15 +323,13 @@ impl RunningInput {
         if !self.wanted_blocks.is_empty() && !self.wanted_blocks.contains(&number) {
             return Ok(None);
         }
-        let (schema, rows, partition) = (Arc::clone(&cut.schema), cut.rows, cut.partition);
-        let block = EncodedBlock::of(&schema, &cut.into_batches()?).map_err(|error| {
-            TaskFailure::new(ErrorCode::Internal, format!("write a block: {error}"))
-        })?;
+        let (rows, partition) = (cut.rows, cut.partition);
+        let block = cut.into_encoded()?;
         let report = Report {
             has_block: true,
             rows,
             partition,
-            bytes: block.len_bytes(),
+            bytes: block.len_bytes() as u64,
             steps: self.meters.take_report(),
             schema: self.seen.tell(),
             marks: self.marks.as_mut().map_or_else(Vec::new, Marks::take),

@@ -259,3 +259,34 @@ class TestFirstRows:
             lambda batch: {"x": batch["id"] if batch["id"][0] % 2 else batch["id"] + 0.5}, batch_size=5
         )
         assert [row["x"] for row in ds.sort("x").limit(3).take_all()] == [0.5, 1.5, 2.5]
+
+
+@pytest.mark.parametrize("kind", ["inner", "full_outer"])
+def test_vectors_and_views_of_texts_come_with_their_rows(kind):
+    def row(side, key):
+        vector = None if key % 7 == 0 else [float(key), None if key % 5 == 0 else 1.0, 2.0]
+        return {f"{side}_vector": vector, f"{side}_text": f"the text of row {key} of the {side} side"}
+
+    def table(side, keys):
+        rows = [row(side, key) for key in keys]
+        types = {f"{side}_vector": pyarrow.list_(pyarrow.float32(), 3), f"{side}_text": pyarrow.string_view()}
+        columns = {name: pyarrow.array([row[name] for row in rows], kind) for name, kind in types.items()}
+        return pyarrow.table({"key": pyarrow.array(keys), **columns})
+
+    def nothing(side):
+        return dict.fromkeys([f"{side}_vector", f"{side}_text"])
+
+    left, right = (
+        dataset(table(side, keys), "from memory") for side, keys in (("left", range(200)), ("right", range(100, 300)))
+    )
+    joined = left.join(right, join_type=kind, num_partitions=3, on=("key",)).sort("key", descending=True).to_arrow()
+    wanted = [
+        {
+            "key": key,
+            **(row("left", key) if key < 200 else nothing("left")),
+            **(row("right", key) if key >= 100 else nothing("right")),
+        }
+        for key in (range(300) if kind == "full_outer" else range(100, 200))
+    ]
+    assert joined.to_pylist() == wanted[::-1]
+    assert joined.schema.field("left_text").type == pyarrow.string_view()

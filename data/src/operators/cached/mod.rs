@@ -20,10 +20,11 @@ use std::time::Duration;
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::{RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, interleave_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::error::ArrowError;
 
 use crate::block;
+use crate::operators::packed::take_rows;
 use crate::operators::relational::assemble;
 use crate::operators::udf::{BatchFunction, FailedRow, FunctionCounts};
 use crate::plan::CacheSpec;
@@ -198,7 +199,7 @@ impl BatchFunction for CachedFunction {
             let asked = if call.asked.len() == batch.num_rows() {
                 batch
             } else {
-                take_record_batch(&batch, &UInt64Array::from_iter_values(rows))
+                take_rows(&batch, &UInt64Array::from_iter_values(rows))
                     .map_err(|error| failed_step(&self.name, &error))?
             };
             self.inner.begin(asked)?;

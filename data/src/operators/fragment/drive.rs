@@ -104,24 +104,6 @@ impl Run {
         })
     }
 
-    /// Batches that need no operator of the engine.
-    pub(super) fn of_batches(
-        step: &'static str,
-        schema: &SchemaRef,
-        batches: impl Iterator<Item = Result<RecordBatch>> + Send + 'static,
-    ) -> Result<Self> {
-        let output = futures::stream::iter(batches);
-        Ok(Self {
-            step,
-            schema: Arc::clone(schema),
-            output: Box::pin(RecordBatchStreamAdapter::new(Arc::clone(schema), output)),
-            slots: Vec::new(),
-            before: Box::new(Ok),
-            after: Box::new(Ok),
-            runtime: runtime()?,
-        })
-    }
-
     /// With rows changed on their way in and out; `schema`: what comes out then.
     pub(super) fn dressed(mut self, before: Dress, after: Dress, schema: SchemaRef) -> Self {
         self.before = before;

@@ -13,7 +13,6 @@ use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion_physical_plan::common::collect;
 use datafusion_physical_plan::empty::EmptyExec;
-use datafusion_physical_plan::sorts::sort::SortExec;
 use tokio::runtime::Builder;
 
 use super::aggregate::{column, final_mode, key};
@@ -22,6 +21,7 @@ use super::environment::Environment;
 use super::feed::{FragmentFeed, nullable};
 use super::order::sort_by;
 use crate::graph::{AggregatePhase, Fold, FoldCall, Fragment};
+use crate::operators::packed;
 use crate::plan::aggregate_function;
 
 /// Begins to fold the rows of a feed, or what workers have made of them.
@@ -93,8 +93,7 @@ pub(crate) fn over(fold: &Fold, rows: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn 
     match wanted.next().filter(|_| needs_order) {
         Some(order) => {
             let order = LexOrdering::from(order.into_single());
-            let sorted = SortExec::new(order, rows).with_preserve_partitioning(true);
-            Ok(Arc::new(plan(Arc::new(sorted))?))
+            Ok(Arc::new(plan(packed::sorted(&order, rows))?))
         }
         None => Ok(Arc::new(unordered)),
     }

@@ -20,16 +20,17 @@ use datafusion_physical_plan::joins::{
     HashJoinExecBuilder, JoinOn, NestedLoopJoinExec, PartitionMode, SortMergeJoinExec,
 };
 use datafusion_physical_plan::projection::ProjectionExec;
-use datafusion_physical_plan::sorts::sort::SortExec;
 
 use super::drive::{Run, leaf};
 use super::environment::Environment;
 use super::failure;
 use super::feed::{FragmentFeed, nullable};
 use super::keys::{key_type, keys_like, place_of};
-use crate::error::quoted;
+use super::suffixes::tell_apart;
 use crate::graph::{Join, JoinKind, JoinNaming};
 use crate::operators::comparable::comparable_key;
+use crate::operators::packed;
+use crate::plan::Expression;
 
 const STEP: &str = "Join";
 
@@ -199,8 +200,29 @@ impl Layout {
         left: Arc<dyn ExecutionPlan>,
         right: Arc<dyn ExecutionPlan>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let [ones, others] = self.looked_at(join);
+        let left = packed::packed(left, |place| ones.contains(&place));
+        let right = packed::packed(right, |place| others.contains(&place));
         let plan = self.operator(join, how, left, right)?;
-        self.projected(join.kind, how.is_swapped(), plan)
+        let plan = self.projected(join.kind, how.is_swapped(), plan)?;
+        Ok(packed::unpacked(plan, &self.schema()))
+    }
+
+    /// The columns of each side that are read to find what goes together.
+    fn looked_at(&self, join: &Join) -> [HashSet<usize>; 2] {
+        let named = join
+            .condition
+            .iter()
+            .flat_map(Expression::columns)
+            .flatten();
+        let named: HashSet<&str> = named.collect();
+        let of_side = |schema: &SchemaRef, keys: Vec<usize>| {
+            let fields = schema.fields().iter().enumerate();
+            let named = fields.filter(|(_, field)| named.contains(field.name().as_str()));
+            named.map(|(place, _)| place).chain(keys).collect()
+        };
+        let (ones, others) = self.keys.iter().copied().unzip();
+        [of_side(&self.left, ones), of_side(&self.right, others)]
     }
 
     /// Fails in words where the sides cannot be joined.
@@ -438,7 +460,7 @@ fn sorted(
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let keys = keys.into_iter().map(PhysicalSortExpr::new_default);
     match LexOrdering::new(keys) {
-        Some(order) => Ok(Arc::new(SortExec::new(order, rows))),
+        Some(order) => Ok(packed::sorted(&order, rows)),
         None => plan_err!("there is no key to join by"),
     }
 }
@@ -455,42 +477,4 @@ fn join_type(kind: JoinKind) -> JoinType {
         JoinKind::RightAnti => JoinType::RightAnti,
         JoinKind::LeftMark => JoinType::LeftMark,
     }
-}
-
-/// Gives suffixes to the names that both sides have.
-fn tell_apart(
-    left: &mut [JoinedColumn],
-    right: &mut [JoinedColumn],
-    left_suffix: Option<&str>,
-    right_suffix: Option<&str>,
-) -> std::result::Result<(), String> {
-    let names = |side: &[JoinedColumn]| -> HashSet<String> {
-        side.iter()
-            .map(|output| output.field.name().clone())
-            .collect()
-    };
-    let (left_names, right_names) = (names(left), names(right));
-    let mut both: Vec<String> = left_names.intersection(&right_names).cloned().collect();
-    if both.is_empty() {
-        return Ok(());
-    }
-    if left_suffix.is_none() && right_suffix.is_none() {
-        both.sort();
-        return Err(format!(
-            "both sides have columns {}: give left_suffix or right_suffix to tell them apart, or drop_columns() of one side",
-            quoted(&both)
-        ));
-    }
-    let suffix = |side: &mut [JoinedColumn], suffix: Option<&str>| {
-        for output in side {
-            let name = output.field.name();
-            if both.contains(name) {
-                let name = format!("{name}{}", suffix.unwrap_or_default());
-                output.field = Arc::new(Field::clone(&output.field).with_name(name));
-            }
-        }
-    };
-    suffix(left, left_suffix);
-    suffix(right, right_suffix);
-    Ok(())
 }

@@ -28,6 +28,7 @@ mod range_tests;
 mod sampled;
 mod shuffled;
 pub(crate) mod skip;
+mod suffixes;
 #[cfg(test)]
 mod tests;
 mod whole_groups;
@@ -57,10 +58,11 @@ use datafusion_common::DataFusionError;
 
 use crate::error::first_line;
 use crate::graph::{AggregatePhase, Fragment};
-use crate::operators::stream::BatchStream;
+use crate::operators::stream::{BatchStream, PickedRows};
 use crate::os_error;
 use drive::Run;
 use feed::FragmentFeed;
+use shuffled::{BegunShuffle, Shuffled};
 
 /// Applies relational work to the feeds of one input: to the rows of its only feed, unless it [takes
 /// feeds](Fragment::takes_feeds). A batch without rows tells the columns of a feed where there are no rows. Where feeds are too
@@ -92,6 +94,7 @@ pub(crate) fn open_known(
         fragment: fragment.clone(),
         environment,
         run: None,
+        shuffled: None,
         empty: None,
         has_begun: false,
         is_told: false,
@@ -114,6 +117,8 @@ struct FragmentStream {
     feeds: Vec<FragmentFeed>,
     environment: Environment,
     run: Option<Run>,
+    /// In the place of an operator: rows at hand that are put in an order by chance.
+    shuffled: Option<Shuffled>,
     /// The columns that came out, while no row has.
     empty: Option<SchemaRef>,
     has_begun: bool,
@@ -124,10 +129,17 @@ struct FragmentStream {
 impl BatchStream for FragmentStream {
     fn next(&mut self) -> Result<Option<RecordBatch>, TaskFailure> {
         loop {
+            if let Some(shuffled) = &mut self.shuffled {
+                if let Some(batch) = shuffled.next() {
+                    self.is_told = true;
+                    return batch.map(Some);
+                }
+                self.empty = Some(shuffled.schema());
+                self.shuffled = None;
+            }
             let Some(run) = &mut self.run else {
-                match self.begin()? {
-                    Some(run) => self.run = Some(run),
-                    None => return Ok(self.tell_columns()),
+                if !self.begin()? {
+                    return Ok(self.tell_columns());
                 }
                 continue;
             };
@@ -147,11 +159,45 @@ impl BatchStream for FragmentStream {
             }
         }
     }
+
+    fn next_picked(&mut self, bytes: u64) -> Result<Option<PickedRows>, TaskFailure> {
+        let is_shuffle = matches!(self.fragment, Fragment::Shuffle(_));
+        if is_shuffle && !self.has_begun {
+            self.begin()?;
+        }
+        let Some(shuffled) = &mut self.shuffled else {
+            return Ok(None);
+        };
+        self.is_told = true;
+        Ok(shuffled.next_picked(bytes))
+    }
 }
 
 impl FragmentStream {
+    /// Begins with the rows that come next; false: there are none.
+    fn begin(&mut self) -> Result<bool, TaskFailure> {
+        if let Fragment::Shuffle(seed) = self.fragment {
+            let is_first = !std::mem::replace(&mut self.has_begun, true);
+            let schema = if is_first {
+                self.feeds[0].whole()?
+            } else {
+                None
+            };
+            let Some(schema) = schema else {
+                return Ok(false);
+            };
+            match shuffled::begin(seed, &mut self.feeds[0], &schema, &self.environment)? {
+                BegunShuffle::AtHand(rows) => self.shuffled = Some(rows),
+                BegunShuffle::Sorted(run) => self.run = Some(run),
+            }
+            return Ok(true);
+        }
+        self.run = self.operator()?;
+        Ok(self.run.is_some())
+    }
+
     /// An operator for the rows that come next; `None`: there are none.
-    fn begin(&mut self) -> Result<Option<Run>, TaskFailure> {
+    fn operator(&mut self) -> Result<Option<Run>, TaskFailure> {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         if let Fragment::Join(join) = &self.fragment {
             return match is_first {
@@ -182,9 +228,6 @@ impl FragmentStream {
             _ if is_first => feed.whole()?,
             _ => None,
         };
-        if let (Fragment::Shuffle(seed), Some(schema)) = (&self.fragment, &schema) {
-            return shuffled::begin(*seed, feed, schema, &self.environment).map(Some);
-        }
         let (rows, environment) = (feed.held(), &self.environment);
         let begun = match (&self.fragment, schema) {
             (Fragment::Sort(sort), Some(schema)) => order::sort(sort, &schema, rows, environment),

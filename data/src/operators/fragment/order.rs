@@ -13,6 +13,7 @@ use super::aggregate::key;
 use super::drive::{Run, leaf};
 use super::environment::Environment;
 use crate::graph::{Fragment, RangeKey, Sort};
+use crate::operators::packed::sorted;
 
 /// Sorts; rows with equal keys in any order. `rows`: how many there are at least, and their bytes.
 pub(super) fn sort(
@@ -22,8 +23,11 @@ pub(super) fn sort(
     environment: &Environment,
 ) -> Result<Run> {
     let (slot, leaf) = leaf(schema)?;
-    let plan = SortExec::new(order_of(&sort.keys, schema)?, leaf);
-    let plan: Arc<dyn ExecutionPlan> = Arc::new(plan.with_fetch(first(sort, rows, environment)));
+    let order = order_of(&sort.keys, schema)?;
+    let plan = match first(sort, rows, environment) {
+        None => sorted(&order, leaf),
+        some => Arc::new(SortExec::new(order, leaf).with_fetch(some)),
+    };
     let step = Fragment::Sort(sort.clone()).step();
     Run::new(step, &plan, vec![slot], environment)
 }

@@ -1,7 +1,8 @@
 //! Rows in an order by chance, the same every time.
 //!
 //! Every row has a number, which belongs to the seed, the partition and its place. Rows that are at hand, and that there is memory for,
-//! are copied once, to where their numbers say; others are sorted by a column of these numbers, through files.
+//! are copied once, to where their numbers say, or not at all, where whoever gets them copies them; others are sorted by a column of these
+//! numbers, through files.
 
 use std::sync::Arc;
 
@@ -12,8 +13,6 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::{DataFusionError, Result, plan_err};
 use datafusion_physical_expr::expressions::Column;
 use datafusion_physical_expr::{LexOrdering, PhysicalSortExpr};
-use datafusion_physical_plan::ExecutionPlan;
-use datafusion_physical_plan::sorts::sort::SortExec;
 
 use super::drive::{Run, leaf};
 use super::environment::Environment;
@@ -21,6 +20,8 @@ use super::failure;
 use super::feed::FragmentFeed;
 use crate::block::without_other_rows;
 use crate::operators::chance::mixed;
+use crate::operators::packed;
+use crate::operators::stream::PickedRows;
 
 /// The step, as users know it.
 const STEP: &str = "Shuffle";
@@ -30,25 +31,31 @@ const CHANCE: &str = "chance of a row";
 /// rows before had.
 const COPIED_BYTES: u64 = 2 << 20;
 
+/// How it goes.
+pub(super) enum BegunShuffle {
+    AtHand(Shuffled),
+    Sorted(Run),
+}
+
 /// Begins with all rows of the feed, which have these columns.
 pub(super) fn begin(
     seed: u64,
     feed: &mut FragmentFeed,
     schema: &SchemaRef,
     environment: &Environment,
-) -> Result<Run, TaskFailure> {
+) -> Result<BegunShuffle, TaskFailure> {
     let chances = Chances::new(seed, environment);
     let (rows, bytes) = feed.held();
     let is_at_hand = feed.has_all() && environment.can_hold((rows, bytes));
-    let run = if is_at_hand && !schema.fields().is_empty() {
-        let copied_rows = COPIED_BYTES / bytes.div_ceil(rows.max(1)).max(1);
-        let copied_rows = usize::try_from(copied_rows).unwrap_or(usize::MAX);
-        let most = environment.rows_at_once();
-        Shuffled::new(feed.take_all()?, chances, copied_rows.clamp(1, most)).into_run(schema)
-    } else {
-        sorted(chances, schema, environment)
-    };
-    run.map_err(|error| failure(STEP, &error))
+    if is_at_hand && rows > 0 && !schema.fields().is_empty() {
+        let row_bytes = bytes.div_ceil(rows).max(1);
+        let most_rows = environment.rows_at_once();
+        let shuffled = Shuffled::new(feed.take_all()?, chances, row_bytes, most_rows);
+        return Ok(BegunShuffle::AtHand(shuffled));
+    }
+    let run = sorted(chances, schema, environment);
+    run.map(BegunShuffle::Sorted)
+        .map_err(|error| failure(STEP, &error))
 }
 
 /// The numbers of rows, as these come.
@@ -71,17 +78,19 @@ impl Iterator for Chances {
 }
 
 /// Rows at hand.
-struct Shuffled {
-    batches: Vec<RecordBatch>,
+pub(super) struct Shuffled {
+    batches: Arc<Vec<RecordBatch>>,
     /// Their numbers in order, with batch and row of each.
     order: Vec<(u64, u32, u32)>,
     /// Those before have gone.
     next: usize,
-    copied_rows: usize,
+    row_bytes: u64,
+    /// So many are copied at once, at most.
+    most_rows: usize,
 }
 
 impl Shuffled {
-    fn new(batches: Vec<RecordBatch>, chances: Chances, copied_rows: usize) -> Self {
+    fn new(batches: Vec<RecordBatch>, chances: Chances, row_bytes: u64, most_rows: usize) -> Self {
         let rows = |(number, batch): (u32, &RecordBatch)| {
             let rows = u32::try_from(batch.num_rows()).expect("batches have fewer rows");
             (0..rows).map(move |row| (number, row))
@@ -93,35 +102,55 @@ impl Shuffled {
             .collect();
         order.sort_unstable();
         Self {
-            batches,
+            batches: Arc::new(batches),
             order,
             next: 0,
-            copied_rows,
+            row_bytes,
+            most_rows,
         }
     }
 
-    fn into_run(self, schema: &SchemaRef) -> Result<Run> {
-        Run::of_batches(STEP, schema, self)
+    /// Their columns.
+    pub(super) fn schema(&self) -> SchemaRef {
+        self.batches[0].schema()
     }
 
-    fn copy(&self, order: &[(u64, u32, u32)]) -> Result<RecordBatch> {
-        let places = order.iter();
-        let places: Vec<(usize, usize)> = places
+    /// The next rows where they lie, about so many bytes of them.
+    pub(super) fn next_picked(&mut self, bytes: u64) -> Option<PickedRows> {
+        let rows = bytes.max(COPIED_BYTES) / self.row_bytes;
+        let places = self.places(usize::try_from(rows).unwrap_or(usize::MAX));
+        (!places.is_empty()).then(|| PickedRows {
+            batches: Arc::clone(&self.batches),
+            bytes: self.row_bytes * places.len() as u64,
+            places,
+        })
+    }
+
+    /// Batch and row of the next ones.
+    fn places(&mut self, rows: usize) -> Vec<(usize, usize)> {
+        let end = self.order.len().min(self.next.saturating_add(rows.max(1)));
+        let begin = std::mem::replace(&mut self.next, end);
+        let places = self.order[begin..end].iter();
+        places
             .map(|&(_, batch, row)| (batch as usize, row as usize))
-            .collect();
+            .collect()
+    }
+
+    fn copy(&self, places: &[(usize, usize)]) -> Result<RecordBatch> {
         let batches: Vec<&RecordBatch> = self.batches.iter().collect();
-        let copied = interleave_record_batch(&batches, &places)?;
+        let copied = interleave_record_batch(&batches, places)?;
         Ok(without_other_rows(copied)?)
     }
 }
 
 impl Iterator for Shuffled {
-    type Item = Result<RecordBatch>;
+    type Item = Result<RecordBatch, TaskFailure>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let end = self.order.len().min(self.next + self.copied_rows);
-        let begin = std::mem::replace(&mut self.next, end);
-        (begin < end).then(|| self.copy(&self.order[begin..end]))
+        let rows = usize::try_from(COPIED_BYTES / self.row_bytes).unwrap_or(usize::MAX);
+        let places = self.places(rows.min(self.most_rows));
+        let copied = || self.copy(&places).map_err(|error| failure(STEP, &error));
+        (!places.is_empty()).then(copied)
     }
 }
 
@@ -136,7 +165,7 @@ fn sorted(mut chances: Chances, schema: &SchemaRef, environment: &Environment) -
         return plan_err!("there is no key to sort by");
     };
     let (slot, rows) = leaf(&with_chance)?;
-    let plan: Arc<dyn ExecutionPlan> = Arc::new(SortExec::new(order, rows));
+    let plan = packed::sorted(&order, rows);
     let run = Run::new(STEP, &plan, vec![slot], environment)?;
     let before = move |batch: RecordBatch| {
         let numbers = chances.by_ref().take(batch.num_rows());
@@ -214,6 +243,23 @@ mod tests {
         assert!(!ids.is_sorted());
         ids.sort_unstable();
         assert!(ids.into_iter().eq(0..1000));
+    }
+
+    #[test]
+    fn rows_at_hand_can_be_had_where_they_lie_in_the_same_order() {
+        let whole = |batches: Vec<RecordBatch>| {
+            arrow::compute::concat_batches(&batches[0].schema(), &batches).expect("are alike")
+        };
+        let environment = Environment::of_memory(64 << 20);
+        let rows = Box::new(Batches(batches().into_iter()));
+        let mut stream = open_known(&Fragment::Shuffle(7), vec![(rows, None)], environment);
+        let mut picked = Vec::new();
+        while let Some(rows) = stream.next_picked(1).expect("goes on") {
+            let batches: Vec<&RecordBatch> = rows.batches.iter().collect();
+            picked.push(interleave_record_batch(&batches, &rows.places).expect("picks"));
+        }
+        assert_eq!(stream.next().expect("goes on"), None, "nothing is left");
+        assert_eq!(whole(picked), whole(shuffled(64 << 20, false)));
     }
 
     #[test]

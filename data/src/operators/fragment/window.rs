@@ -13,7 +13,6 @@ use datafusion_expr::WindowFunctionDefinition;
 use datafusion_physical_expr::aggregate::AggregateExprBuilder;
 use datafusion_physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion_physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion_physical_plan::sorts::sort::SortExec;
 use datafusion_physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion_physical_plan::windows::{BoundedWindowAggExec, WindowExpr, create_window_expr};
 use datafusion_physical_plan::{ExecutionPlan, ExecutionPlanProperties, InputOrderMode};
@@ -25,6 +24,7 @@ use super::feed::{FragmentFeed, nullable};
 use super::order::order_of;
 use super::whole_groups::WholeGroups;
 use crate::graph::{Fragment, RangeKey, Window, WindowCall};
+use crate::operators::packed;
 use crate::plan::{aggregate_function, window_function};
 
 /// Begins to look at the rows of a feed.
@@ -102,8 +102,7 @@ fn in_order(window: &Window, rows: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Exe
         });
     }
     let order = order_of(&keys, &rows.schema())?;
-    let sorted = SortExec::new(order.clone(), rows).with_preserve_partitioning(true);
-    let sorted: Arc<dyn ExecutionPlan> = Arc::new(sorted);
+    let sorted = packed::sorted(&order, rows);
     if is_one_group && partitions > 1 {
         return Ok(Arc::new(SortPreservingMergeExec::new(order, sorted)));
     }

@@ -2,14 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Poll;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion_common::{DataFusionError, Result, plan_err};
-use datafusion_execution::SendableRecordBatchStream;
 use datafusion_physical_expr::{LexOrdering, Partitioning, PhysicalExpr};
 use datafusion_physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion_physical_plan::filter::FilterExec;
@@ -17,10 +14,8 @@ use datafusion_physical_plan::limit::GlobalLimitExec;
 use datafusion_physical_plan::repartition::RepartitionExec;
 use datafusion_physical_plan::sorts::sort::SortExec;
 use datafusion_physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion_physical_plan::union::UnionExec;
 use datafusion_physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use futures::StreamExt;
 
 use super::hold::Holding;
 use super::leaf::{self, Splits, external, formed};
@@ -36,7 +31,8 @@ use crate::operators::failing::FailingInput;
 use crate::operators::fragment::{
     Environment, How, Layout, aggregated, folded, folded_columns, key, nullable, order_of, windowed,
 };
-use crate::operators::node::{Beginning, StepNode};
+use crate::operators::node::{each_batch, each_batch_and_end};
+use crate::operators::packed;
 use crate::operators::relational::bind_step;
 use crate::plan::Expectation;
 use crate::sources::{self, Opened};
@@ -352,9 +348,11 @@ fn sorted(
     order: &LexOrdering,
     rows: Arc<dyn ExecutionPlan>,
 ) -> Arc<dyn ExecutionPlan> {
-    let first = sort.limit.and_then(|rows| usize::try_from(rows).ok());
+    let Some(first) = sort.limit else {
+        return packed::sorted(order, rows);
+    };
     let sort = SortExec::new(order.clone(), rows).with_preserve_partitioning(true);
-    Arc::new(sort.with_fetch(first))
+    Arc::new(sort.with_fetch(usize::try_from(first).ok()))
 }
 
 /// A step that sees one batch after another.
@@ -378,52 +376,6 @@ fn in_form(rows: Arc<dyn ExecutionPlan>, schema: &SchemaRef) -> Arc<dyn Executio
     }
     let form = Arc::clone(schema);
     each_batch("Form", rows, schema, move |batch| formed(&batch, &form))
-}
-
-fn each_batch(
-    name: &'static str,
-    rows: Arc<dyn ExecutionPlan>,
-    schema: &SchemaRef,
-    change: impl Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
-) -> Arc<dyn ExecutionPlan> {
-    each_batch_and_end(name, rows, schema, change, || {})
-}
-
-/// The same; `ended` is called at the end of each partition, if it gets there.
-fn each_batch_and_end(
-    name: &'static str,
-    rows: Arc<dyn ExecutionPlan>,
-    schema: &SchemaRef,
-    change: impl Fn(RecordBatch) -> Result<RecordBatch> + Send + Sync + 'static,
-    ended: impl Fn() + Send + Sync + 'static,
-) -> Arc<dyn ExecutionPlan> {
-    let partitions = rows.output_partitioning().partition_count();
-    let (own, change, ended) = (Arc::clone(schema), Arc::new(change), Arc::new(ended));
-    let work = move |mut inputs: Vec<SendableRecordBatchStream>, beginning: Beginning| {
-        let (change, metrics) = (Arc::clone(&change), beginning.metrics);
-        let ended = Arc::clone(&ended);
-        let end = futures::stream::poll_fn(move |_| {
-            ended();
-            Poll::Ready(None)
-        });
-        let changed = inputs.remove(0).map(move |batch| {
-            let _timed = metrics.elapsed_compute().timer();
-            let batch = change(batch?)?;
-            metrics.record_output(batch.num_rows());
-            Ok(batch)
-        });
-        let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(
-            Arc::clone(&own),
-            changed.chain(end),
-        ));
-        Ok(rows)
-    };
-    StepNode::plan(
-        name,
-        vec![rows],
-        (Arc::clone(schema), partitions),
-        Arc::new(work),
-    )
 }
 
 fn in_one_partition(rows: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {

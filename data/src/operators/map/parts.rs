@@ -3,12 +3,13 @@
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::{RecordBatch, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 
 use crate::columns::conform;
 use crate::operators::failing::CallPiece;
 use crate::operators::failing::letters::common_schema;
+use crate::operators::packed::take_rows;
 
 /// What calls have given for the batch whose turn it is.
 #[derive(Default)]
@@ -73,7 +74,7 @@ impl Parts {
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&at| rows[at]);
         let indices = UInt64Array::from_iter_values(order.into_iter().map(|at| at as u64));
-        let ordered = take_record_batch(&whole, &indices).map_err(|error| failed(&error))?;
+        let ordered = take_rows(&whole, &indices).map_err(|error| failed(&error))?;
         Ok(vec![ordered])
     }
 }
