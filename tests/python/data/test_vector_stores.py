@@ -34,7 +34,7 @@ class Store(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    server: Store
+    server: Store  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do_PUT(self):
         points = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

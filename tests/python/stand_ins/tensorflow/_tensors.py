@@ -1,5 +1,7 @@
 """Tensors, which are arrays of numpy, and what they are like."""
 
+from typing import Any
+
 import numpy
 
 from . import dtypes
@@ -55,7 +57,7 @@ class TensorSpec:
 
 
 class RaggedTensorSpec:
-    def __init__(self, shape=None, dtype=dtypes.float32, ragged_rank=None, row_splits_dtype=dtypes.int64):
+    def __init__(self, shape: Any = None, dtype=dtypes.float32, ragged_rank=None, row_splits_dtype=dtypes.int64):
         self.shape, self.dtype = tuple(shape), dtype
 
     def is_compatible_with(self, value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import Datasource
@@ -52,7 +52,7 @@ class FileBasedDatasource(Datasource):
 
     def __init__(
         self,
-        paths: str | os.PathLike[str] | list[str | os.PathLike[str]],
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         filesystem: Any = None,
         schema: Any = None,
