@@ -145,8 +145,12 @@ def has_example(name, value, text, owner):
     if ">>> " in text or isinstance(value, property) or (inspect.isclass(value) and issubclass(value, BaseException)):
         return True
     short = name.rpartition(".")[2]
-    shown = (inspect.getdoc(owner) or "") if owner is not None else ""
-    return bool(re.search(rf"^(>>>|\.\.\.) .*\.{short}\b", shown, re.MULTILINE))
+    if owner is None:
+        return False
+    # A class that is derived from shows what it has; a method that users write is shown where they do.
+    given_by = next(base for base in owner.__mro__ if short in base.__dict__)
+    shown = "\n".join(inspect.getdoc(kind) or "" for kind in {owner, given_by})
+    return bool(re.search(rf"^(>>>|\.\.\.) .*(\.|def ){short}\b", shown, re.MULTILINE))
 
 
 def test_the_walk_finds_what_is_public():

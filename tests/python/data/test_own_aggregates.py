@@ -207,7 +207,7 @@ def test_wrong_aggregations_are_refused_with_the_way_out():
     for wrong in ([], [2], [-0.1]):
         with pytest.raises(ValueError, match="quantiles="):
             ApproximateQuantile("v", wrong)
-    with pytest.raises(AttributeError, match="begin with AggregateFnV2"):
+    with pytest.raises(AttributeError, match="derive from AggregateFnV2"):
         aktis.data.aggregate.VectorizedAggregateFnV2  # noqa: B018 # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -77,6 +77,19 @@ class RowBasedFileDatasink(FileDatasink):
 
     The files become visible together, when all are written, as those of ``write_parquet``; and a job that was killed goes on.
 
+    Args:
+        path: The folder.
+        filesystem: As for :meth:`aktis.data.Dataset.write_parquet`, and so are those that are not named here.
+        try_create_dir: Whether the folder is made.
+        open_stream_args: Arguments of ``pyarrow.fs.FileSystem.open_output_stream``, such as ``{"compression": "gzip"}``.
+        filename_provider: What files are called.
+        dataset_uuid: What their names begin with.
+        file_format: What their names end in, without the dot.
+        mode: What becomes of files that are there.
+
+    Raises:
+        TypeError: the class has a method that is not called.
+
     >>> import os, tempfile, aktis.data
     >>> class Texts(RowBasedFileDatasink):
     ...     def write_row_to_file(self, row, file):
