@@ -275,7 +275,7 @@ mod tests {
         let with_holes = (0..30).map(|row| {
             (row % 5 != 0).then(|| (0..3).map(|place| number(row, place)).collect::<Vec<_>>())
         });
-        let whole = (0..30u8).map(|row| {
+        let whole = (0..30u16).map(|row| {
             Some(
                 (0..9)
                     .map(|place| Some(f32::from(row * 9 + place % 3)))
