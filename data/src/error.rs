@@ -197,13 +197,11 @@ impl PlanError {
 
 /// The message of what a DataFusion failure began with, without its back trace: what stands around it names rules of the planner.
 pub(crate) fn first_line(error: &DataFusionError) -> String {
-    error
-        .find_root()
-        .strip_backtrace()
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned()
+    let message = error.find_root().strip_backtrace();
+    let first = message.lines().next().unwrap_or_default();
+    // Who is told knows when it happened: the call that was made is named before it.
+    let said = first.strip_prefix("Error during planning: ");
+    said.unwrap_or(first).to_owned()
 }
 
 /// `; a is Int64, b is Utf8`

@@ -407,7 +407,7 @@ fn column_that_is_not_there_or_no_number_is_named() {
     let sort = run_all(&sort_by(vec![key("w", false)]), rows()).expect_err("no such column");
     assert_eq!(
         sort.message,
-        "Sort: Error during planning: there is no column 'w'; the columns are 'v'"
+        "Sort: there is no column 'w'; the columns are 'v'"
     );
     let calls = [call(AggregateFunction::Sum, Some("v"), "sum")];
     let sum = run_all(&half(AggregatePhase::Partial, &[], &calls), rows()).expect_err("no number");
