@@ -24,6 +24,7 @@ use bytes::Bytes;
 use memmap2::MmapMut;
 
 use super::without_others;
+use crate::columns::lists::numbers_of;
 
 /// Values as long as this, on average, are worth noting where they lie.
 const LONG_BYTES: usize = 128;
@@ -124,14 +125,7 @@ fn lists(
     };
     let size = usize::try_from(*size).unwrap_or(0);
     let values = |source: &&dyn Array| {
-        let lists = source.as_fixed_size_list();
-        let first = match lists.is_empty() {
-            true => 0,
-            false => usize::try_from(lists.value_offset(0)).unwrap_or(0),
-        };
-        let items = lists.values().slice(first, lists.len() * size).to_data();
-        let bytes =
-            items.buffers()[0].slice_with_length(items.offset() * width, items.len() * width);
+        let (items, bytes) = numbers_of(source.as_fixed_size_list());
         (items.null_count() == 0).then_some(bytes)
     };
     let Some(values) = sources.iter().map(values).collect() else {

@@ -5,10 +5,20 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, FixedSizeListArray, GenericListArray, OffsetSizeTrait, UInt64Array,
 };
-use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::error::ArrowError;
+
+/// The numbers of all lists, one behind the other, and their bytes.
+pub(crate) fn numbers_of(lists: &FixedSizeListArray) -> (ArrayRef, Buffer) {
+    let size = usize::try_from(lists.value_length()).unwrap_or(0);
+    let numbers = lists.values().slice(0, lists.len() * size);
+    let data = numbers.to_data();
+    let width = data.data_type().primitive_width().unwrap_or(1);
+    let bytes = data.buffers()[0].slice_with_length(data.offset() * width, numbers.len() * width);
+    (numbers, bytes)
+}
 
 /// A list column taken apart.
 pub(super) struct Runs {

@@ -12,7 +12,7 @@
 
 mod conform;
 mod leaf;
-mod lists;
+pub(crate) mod lists;
 mod settle;
 mod unify;
 

@@ -31,6 +31,7 @@ use datafusion_physical_plan::ExecutionPlan;
 use datafusion_physical_plan::sorts::sort::SortExec;
 
 use super::node::{each_batch, each_batch_in_order};
+use crate::columns::lists::numbers_of;
 
 const BYTES: &str = "bytes";
 const HOLES: &str = "holes";
@@ -177,10 +178,8 @@ fn pack(column: &ArrayRef, kind: &DataType) -> Result<ArrayRef, ArrowError> {
         return cast(column, kind);
     }
     let lists = column.as_fixed_size_list();
-    let items = items_of(lists);
-    let data = items.to_data();
-    let width = data.data_type().primitive_width().unwrap_or(1);
-    let bytes = data.buffers()[0].slice_with_length(data.offset() * width, items.len() * width);
+    let (items, bytes) = numbers_of(lists);
+    let width = items.data_type().primitive_width().unwrap_or(1);
     let size = lists.value_length() * i32::try_from(width).unwrap_or(1);
     let nulls = lists.nulls().cloned();
     let bytes = FixedSizeBinaryArray::try_new(size, bytes, nulls.clone())?;
@@ -192,16 +191,6 @@ fn pack(column: &ArrayRef, kind: &DataType) -> Result<ArrayRef, ArrowError> {
         }
         _ => Ok(Arc::new(bytes)),
     }
-}
-
-/// The numbers of all lists, one behind the other.
-fn items_of(lists: &FixedSizeListArray) -> ArrayRef {
-    let size = usize::try_from(lists.value_length()).unwrap_or(0);
-    let first = match lists.is_empty() {
-        true => 0,
-        false => usize::try_from(lists.value_offset(0)).unwrap_or(0),
-    };
-    lists.values().slice(first, lists.len() * size)
 }
 
 /// Of each list that misses numbers, which it has.
