@@ -249,6 +249,15 @@ def test_what_it_cannot_do_is_refused_by_name(local):
         numbers().map(lambda row: os._exit(1)).take_all()
 
 
+def test_a_file_of_lines_in_the_place_of_another_as_long_is_read_as_it_is(local, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("a\n" + "111\n" * 6_000_000)
+    ds = aktis.data.read_csv(path, override_num_blocks=4)
+    assert ds.num_blocks() == 4 and ds.max("a") == 111
+    path.write_text("a\n" + "xxx\n" * 6_000_000)
+    assert ds.unique("a") == ["xxx"]
+
+
 def test_a_dataset_made_outside_is_refused_and_one_made_within_goes_with_it():
     aktis.init(num_cpus=1, log_to_driver=False)
     outside = numbers().map(lambda row: row)

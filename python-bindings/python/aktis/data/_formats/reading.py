@@ -9,6 +9,7 @@ A format is a module with a class of these; the function that users call is its 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -84,7 +85,7 @@ class FirstBlocks(Generic[_Told]):
     """What the first blocks of files have told, for those that are read in parts: they are read once, and not with each part."""
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, int], _Told] = {}
+        self._told: dict[tuple[str, int, int], _Told] = {}
 
     def __reduce__(self) -> Any:
         # Whoever gets it reads in another process, maybe later, when files have changed.
@@ -92,7 +93,9 @@ class FirstBlocks(Generic[_Told]):
 
     def of(self, part: Part, read: Callable[[Part], _Told]) -> _Told:
         """What the first block of the part's file tells."""
-        file = (part.path, part.size_bytes)
+        # Of a file that lies here it is seen when another one took its place, as one process may outlive that: `aktis.testing.local`.
+        version = os.stat(part.path).st_mtime_ns if part.store is None else 0
+        file = (part.path, part.size_bytes, version)
         if file not in self._told:
             while len(self._told) >= _FIRST_BLOCKS:
                 # Parts of a file come one after another.
