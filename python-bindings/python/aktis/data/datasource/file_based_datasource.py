@@ -27,7 +27,7 @@ class FileBasedDatasource(Datasource):
     Args:
         paths: As for :func:`aktis.data.read_csv`, and so are the arguments that are not named here.
         filesystem: One of ``pyarrow.fs`` or fsspec that the paths lie in.
-        schema: For Ray's sake: the columns are those of the blocks.
+        schema: Only ``None``: the columns are those of the blocks.
         open_stream_args: ``{"compression": None}``: compressed files are given as they are; others as ``arrow_open_stream_args`` there.
         meta_provider: Ray's; only ``None``.
         partition_filter: Gets all paths and returns those that are read.
@@ -39,6 +39,7 @@ class FileBasedDatasource(Datasource):
 
     Raises:
         TypeError: the class has a method that is not called.
+        NotImplementedError: ``schema`` or ``meta_provider`` is given.
 
     >>> import os, tempfile, aktis.data
     >>> class Lengths(FileBasedDatasource):
@@ -55,7 +56,7 @@ class FileBasedDatasource(Datasource):
         paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         filesystem: Any = None,
-        schema: Any = None,
+        schema: None = None,
         open_stream_args: Mapping[str, Any] | None = None,
         meta_provider: None = None,
         partition_filter: Callable[[list[str]], Iterable[str]] | None = None,
@@ -75,6 +76,10 @@ class FileBasedDatasource(Datasource):
             raise NotImplementedError(
                 f"{type(self).__name__}(meta_provider=...) is not there yet: give the paths that it would find, or a partition_filter"
             )
+        if schema is not None:
+            raise NotImplementedError(
+                f"{type(self).__name__}(schema=...) is not there yet: leave it out, and give blocks with these columns in _read_stream()"
+            )
         #: What :class:`aktis.data._chosen_files.Files` is told, but for what is said of the run.
         self._told = (
             paths,
@@ -87,7 +92,6 @@ class FileBasedDatasource(Datasource):
             open_stream_args,
         )
         self._filesystem = filesystem
-        self._schema = schema
 
     def __getstate__(self) -> dict[str, Any]:
         """What workers need: which files there are is the driver's matter, and a filter may not be sent."""

@@ -112,6 +112,10 @@ class RowBasedFileDatasink(FileDatasink):
 
         Raises:
             NotImplementedError: the class does not say.
+
+        >>> class Texts(RowBasedFileDatasink):
+        ...     def write_row_to_file(self, row, file):
+        ...         file.write(row["text"].encode())
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method write_row_to_file(self, row, file)")
 
@@ -152,6 +156,10 @@ class BlockBasedFileDatasink(FileDatasink):
 
         Raises:
             NotImplementedError: the class does not say.
+
+        >>> class Numbers(BlockBasedFileDatasink):
+        ...     def write_block_to_file(self, block, file):
+        ...         file.write(block.to_numpy("id").tobytes())
         """
         raise NotImplementedError(f"{type(self).__name__} needs a method write_block_to_file(self, block, file)")
 
