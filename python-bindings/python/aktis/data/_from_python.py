@@ -25,7 +25,7 @@ import numpy
 import pyarrow
 from pyarrow import types
 
-from . import _tensors, _to_python
+from . import _plain_numbers, _tensors, _to_python
 from ._untouched import as_given, is_list
 
 _UNITS = ("s", "ms", "us", "ns")
@@ -88,7 +88,7 @@ def _converted(values: Any, like: pyarrow.DataType | None, tensor: _tensors.Tens
         return _tensors.from_stacked(values, tensor)
     if values.dtype.kind in "mM":
         values = values.astype(_units_of_arrow(values.dtype))
-    column = pyarrow.array(values)
+    column = _plain_numbers.to_arrow(values)
     if types.is_timestamp(column.type) and like is not None and types.is_timestamp(like) and like.tz:
         return column.cast(pyarrow.timestamp(column.type.unit, like.tz))
     return column

@@ -22,6 +22,8 @@ import numpy
 import pyarrow
 from pyarrow import types
 
+from . import _plain_numbers
+
 FIXED = "arrow.fixed_shape_tensor"
 VARIABLE = "arrow.variable_shape_tensor"
 _RAY_FIXED = ("ray.data.arrow_tensor", "ray.data.arrow_tensor_v2")
@@ -146,6 +148,8 @@ def _cut(storage: pyarrow.StructArray, ndim: int) -> Any:
 
 def values_to_numpy(flat: pyarrow.Array) -> numpy.ndarray:
     """Numbers, without a copy where that is possible."""
+    if flat.null_count == 0:
+        return _plain_numbers.view(flat)
     return flat.to_numpy(zero_copy_only=flat.null_count == 0 and not types.is_boolean(flat.type))
 
 
@@ -158,7 +162,7 @@ def from_stacked(values: numpy.ndarray, like: Tensor | None = None) -> pyarrow.A
     shape = values.shape[1:]
     if 0 in shape or (like is not None and like.shape is None and like.ndim == len(shape)):
         return _variable(list(values), values.dtype, len(shape))
-    flat = pyarrow.array(numpy.ascontiguousarray(values).reshape(-1))
+    flat = _plain_numbers.to_arrow(numpy.ascontiguousarray(values).reshape(-1))
     storage = pyarrow.FixedSizeListArray.from_arrays(flat, math.prod(shape))
     if len(shape) == 1:
         return storage

@@ -13,7 +13,7 @@ import numpy
 import pyarrow
 from pyarrow import compute, types
 
-from . import _tensors
+from . import _plain_numbers, _tensors
 from ._untouched import children, is_list
 
 #: Whole numbers beyond this have no exact place in a float.
@@ -54,8 +54,8 @@ def to_numpy(column: Any, metadata: Any = None) -> numpy.ndarray:
         return _fixed_lists(column) if column.null_count == 0 else _tensors.objects(fixed_list_rows(column))
     if types.is_integer(kind):
         return _integers(column)
-    if types.is_floating(kind) and column.null_count == 0:
-        return column.to_numpy(zero_copy_only=True)
+    if (types.is_floating(kind) or types.is_boolean(kind)) and column.null_count == 0:
+        return _plain_numbers.view(column)
     if types.is_nested(kind) and _needs_python(column):
         return _tensors.objects(column.to_pylist())
     return column.to_numpy(zero_copy_only=False)
@@ -258,7 +258,7 @@ def fixed_list_rows(column: pyarrow.Array) -> list[Any]:
 def _integers(column: pyarrow.Array) -> numpy.ndarray:
     """Whole numbers: floats with NaN beside nulls, as everywhere in numpy, and objects where a float would round."""
     if column.null_count == 0:
-        return column.to_numpy(zero_copy_only=True)
+        return _plain_numbers.view(column)
     if column.type.bit_width == 64:
         ends = compute.call_function("min_max", [column]).as_py()
         if ends["min"] is not None and max(abs(ends["min"]), abs(ends["max"])) > _MOST_EXACT:
