@@ -74,5 +74,8 @@ pub enum ZygoteReply {
         /// The kernel took it because memory ran out; `cause` has the figures.
         #[serde(default)]
         is_out_of_memory: bool,
+        /// By SIGKILL: nothing that it did itself has ended it.
+        #[serde(default)]
+        is_killed: bool,
     },
 }

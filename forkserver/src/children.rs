@@ -20,6 +20,7 @@ pub(super) struct Ended {
     pub(super) pid: u32,
     pub(super) cause: String,
     pub(super) is_out_of_memory: bool,
+    pub(super) is_killed: bool,
 }
 
 /// All children of this process.
@@ -82,6 +83,7 @@ impl Children {
             .flatten();
         Ended {
             pid: end.pid,
+            is_killed,
             is_out_of_memory: figures.is_some(),
             cause: match figures {
                 Some(figures) => format!("{cause} because memory ran out: {figures}"),

@@ -143,6 +143,7 @@ impl Zygote {
                     pid: ended.pid,
                     cause: ended.cause,
                     is_out_of_memory: ended.is_out_of_memory,
+                    is_killed: ended.is_killed,
                 })?;
             }
         }

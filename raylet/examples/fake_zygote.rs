@@ -104,6 +104,7 @@ fn start_worker(start: &WorkerStart, out: &Shared) -> Result<i32, Box<dyn std::e
             pid,
             cause,
             is_out_of_memory: false,
+            is_killed: false,
         };
         let _ = say(&out, &exited);
     });

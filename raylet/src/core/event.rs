@@ -172,6 +172,8 @@ pub struct Exit {
     pub cause: String,
     /// The kernel took it because memory ran out.
     pub is_out_of_memory: bool,
+    /// Something outside of it killed it: what it had begun might be done by another one.
+    pub is_killed: bool,
 }
 
 impl Exit {
@@ -180,6 +182,7 @@ impl Exit {
         Self {
             cause: cause.into(),
             is_out_of_memory: false,
+            is_killed: false,
         }
     }
 }

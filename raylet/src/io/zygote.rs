@@ -195,11 +195,13 @@ fn deliver(line: &str, mailbox: &Mailbox) -> bool {
             pid,
             cause,
             is_out_of_memory,
+            is_killed,
         } => ZygoteEvent::Exited {
             pid,
             exit: Exit {
                 cause,
                 is_out_of_memory,
+                is_killed,
             },
         },
     };

@@ -201,11 +201,18 @@ impl WorkerPool {
     /// The connection of a worker has ended. Its process is to end, too.
     pub fn connection_ended(&mut self, process: &Process, out: &mut Out) {
         let id = process.worker;
-        let state = self.get(id).map(|worker| worker.state);
-        if let Some(WorkerState::Starting { .. }) = state {
+        let starting = self.workers.get_mut(&id);
+        let starting =
+            starting.filter(|worker| matches!(worker.state, WorkerState::Starting { .. }));
+        if let Some(worker) = starting {
             let connection = process.connection;
             out.push(Effect::Store(NodeStoreEffect::ClientGone { connection }));
-            return self.fail_start(id, "it ended right after its hello", out);
+            worker.connection = None;
+            // Else the end of the process says why.
+            if let Some(exit) = worker.exit.clone() {
+                self.ended_at_start(id, &exit, out);
+            }
+            return;
         }
         self.cut_off(id, process.is_leaving, out.now());
         let Some(worker) = self.get(id).cloned() else {
@@ -237,7 +244,7 @@ impl WorkerPool {
                 out.push(Effect::Kill { pid });
                 out.push(Effect::Close { connection });
             }
-            None => self.fail_start(id, &format!("it {}", exit.cause), out),
+            None => self.ended_at_start(id, &exit, out),
         }
     }
 

@@ -121,6 +121,8 @@ pub struct WorkerPool {
     shared_modules: Vec<String>,
     /// Zygotes that could not be started, one after the other.
     zygote_failures: u32,
+    /// Workers that were killed as they started, one after the other.
+    kills_at_start: u32,
 }
 
 impl WorkerPool {
@@ -139,6 +141,7 @@ impl WorkerPool {
             paused_until: None,
             shared_modules: Vec::new(),
             zygote_failures: 0,
+            kills_at_start: 0,
         }
     }
 
@@ -271,6 +274,7 @@ impl WorkerPool {
             worker.state = WorkerState::Idle { since: now };
             self.idle.push(id);
             self.starting -= 1;
+            self.kills_at_start = 0;
         }
     }
 

@@ -6,12 +6,15 @@ use aktis_common::ids::WorkerId;
 
 use super::{PoolEvent, StartingWorker, Worker, WorkerPool, WorkerState};
 use crate::core::effect::{Effect, NodeStoreEffect};
-use crate::core::event::ZygoteEvent;
+use crate::core::event::{Exit, ZygoteEvent};
 use crate::core::keys::ConnectionId;
 use crate::core::out::Out;
 
 /// Zygotes that may fail to start, one after the other, before claims fail with them.
 const FAILURES_UNTIL_CLAIMS_FAIL: u32 = 2;
+/// Workers that may be killed while they start, one after the other, before a claim fails with one: whoever kills workers, or takes
+/// their memory, hits those that start, too.
+const KILLS_UNTIL_A_CLAIM_FAILS: u32 = 8;
 /// A worker that is forked connects within this time, if it can.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -134,6 +137,20 @@ impl WorkerPool {
             self.fail_start(worker, cause, out);
         }
         out.push(Effect::Close { connection });
+    }
+
+    /// A worker has ended before it took lanes. Another one takes the place of one that was killed, if this is not the way of all.
+    pub(super) fn ended_at_start(&mut self, worker: WorkerId, exit: &Exit, out: &mut Out) {
+        if exit.is_killed && self.kills_at_start < KILLS_UNTIL_A_CLAIM_FAILS {
+            self.kills_at_start += 1;
+            self.remove(worker);
+            out.push(Effect::EndLog {
+                worker,
+                epitaph: None,
+            });
+            return;
+        }
+        self.fail_start(worker, &format!("it {}", exit.cause), out);
     }
 
     /// A worker could not be started.

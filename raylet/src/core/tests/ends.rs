@@ -314,3 +314,67 @@ fn worker_that_kills_itself_says_why() {
     assert!(!report.is_intended);
     assert_eq!(report.death.as_ref().unwrap().cause, "killed itself");
 }
+
+/// The worker that was forked last is killed before it takes lanes. Returns what the claims that fail with it are told.
+fn kill_at_start(bench: &mut Bench, says_hello: bool) -> Vec<String> {
+    let (&pid, _) = bench.workers.last_key_value().expect("one is forked");
+    let worker = bench.core.pool().by_pid(pid).expect("is starting").clone();
+    if says_hello {
+        bench.say_hello(worker.token, worker.id);
+    }
+    let connection = bench.workers.remove(&pid).expect("is one of them");
+    if says_hello {
+        bench.happen(Event::Disconnected { connection });
+    }
+    let exit = Exit {
+        is_killed: true,
+        ..Exit::of("was killed by signal 9")
+    };
+    bench.happen(Event::Zygote(ZygoteEvent::Exited { pid, exit }));
+    let failures = bench.effects.iter().filter_map(|effect| match effect {
+        Effect::FailWithLog { cause, .. } => Some(cause.clone()),
+        _ => None,
+    });
+    failures.collect()
+}
+
+#[test]
+fn workers_that_are_killed_as_they_start_are_replaced() {
+    let mut bench = Bench::new(1);
+    bench.are_workers_silent = true;
+    let driver = bench.driver(1);
+    // The first one gets the worker that is there.
+    bench.ask(driver, 2, 1.0);
+    bench.ask(driver, 3, 0.0);
+    for round in 0..6 {
+        let failures = kill_at_start(&mut bench, round % 2 == 1);
+        assert_eq!(failures, Vec::<String>::new(), "{round}");
+    }
+    assert!(bench.grant(driver, 3).is_none());
+    let (&pid, _) = bench.workers.last_key_value().expect("one is forked");
+    let worker = bench.core.pool().by_pid(pid).expect("is starting").clone();
+    bench.greet(worker.token, worker.id);
+    assert!(bench.grant(driver, 3).is_some());
+    // It came up, so the next are patient again.
+    bench.ask(driver, 4, 0.0);
+    for round in 0..6 {
+        let failures = kill_at_start(&mut bench, round % 2 == 0);
+        assert_eq!(failures, Vec::<String>::new(), "{round}");
+    }
+}
+
+#[test]
+fn claim_whose_workers_are_all_killed_as_they_start_fails_and_says_so() {
+    let mut bench = Bench::new(1);
+    bench.are_workers_silent = true;
+    let driver = bench.driver(1);
+    bench.ask(driver, 2, 1.0);
+    bench.ask(driver, 3, 0.0);
+    let failures: Vec<String> = (0..9)
+        .flat_map(|_| kill_at_start(&mut bench, false))
+        .collect();
+    assert_eq!(
+        failures,
+        ["a worker process could not start: it was killed by signal 9"]
+    );
+}

@@ -286,6 +286,7 @@ fn fork(host: &Arc<HostProcesses>, start: WorkerStart, say: &mpsc::UnboundedSend
             pid,
             cause: cause.to_owned(),
             is_out_of_memory: false,
+            is_killed: false,
         });
     });
 }
