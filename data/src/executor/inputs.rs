@@ -52,16 +52,15 @@ pub(crate) struct Journals {
 
 /// Bytes of a row, about, of the feed whose rows are longest.
 fn row_bytes(feeds: &[Vec<BlockSlice>]) -> u64 {
-    let of_part = |part: &BlockSlice| part.bytes / (part.first_row + part.rows).max(1);
-    feeds.iter().flatten().map(of_part).max().unwrap_or(0)
+    let parts = feeds.iter().flatten();
+    parts.map(BlockSlice::row_bytes).max().unwrap_or(0)
 }
 
 /// How much of its blocks is in a feed.
 fn size_of(feed: &[BlockSlice]) -> FeedSize {
-    let bytes = |part: &BlockSlice| part.rows * part.bytes / (part.first_row + part.rows).max(1);
     FeedSize {
         rows: feed.iter().map(|part| part.rows).sum(),
-        bytes: feed.iter().map(bytes).sum(),
+        bytes: feed.iter().map(BlockSlice::own_bytes).sum(),
     }
 }
 
@@ -110,7 +109,7 @@ impl ExecutionLoop {
                     first_row: part.first_row,
                     rows: part.rows,
                 };
-                let is_large = self.is_large(start.stage, parts().map(|part| part.bytes).sum());
+                let is_large = self.is_large(start.stage, parts().map(BlockSlice::own_bytes).sum());
                 // Keys with very many rows are looked for in all of them.
                 let sizes = feeds.iter().filter(|_| is_large && !is_piece);
                 let input = InputSpec {

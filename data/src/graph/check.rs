@@ -54,9 +54,8 @@ impl JobPlan {
         let of_kind =
             |is_it: fn(EdgeKind) -> bool| edges.iter().filter(move |edge| is_it(edge.kind));
         let forward = of_kind(|kind| kind == EdgeKind::Forward).count();
-        let exchanges: Vec<EdgeKind> = of_kind(|kind| matches!(kind, EdgeKind::Exchange { .. }))
-            .map(|edge| edge.kind)
-            .collect();
+        let is_exchange = |kind| matches!(kind, EdgeKind::Exchange { .. } | EdgeKind::Even { .. });
+        let exchanges: Vec<EdgeKind> = of_kind(is_exchange).map(|edge| edge.kind).collect();
         let own = usize::from(stage.source.is_some() || stage.group.is_some());
         if own == 1 && !edges.is_empty() {
             return Some("has a source and rows of other stages".to_owned());
@@ -68,7 +67,7 @@ impl JobPlan {
             return Some("has forward edges beside exchanges".to_owned());
         }
         if exchanges.windows(2).any(|pair| pair[0] != pair[1]) {
-            return Some("has exchanges of different numbers of partitions".to_owned());
+            return Some("has exchanges of different kinds or numbers of partitions".to_owned());
         }
         self.fault_of_bounds(stage, &edges)
     }
@@ -97,7 +96,7 @@ impl JobPlan {
         }
         let counts = edges.iter().filter_map(|edge| match edge.kind {
             EdgeKind::Exchange { partitions } => Some(partitions),
-            EdgeKind::Forward | EdgeKind::Broadcast => None,
+            EdgeKind::Forward | EdgeKind::Even { .. } | EdgeKind::Broadcast => None,
         });
         let own = stage.partitioner.as_ref().map(|by| by.partitions);
         let mut others = counts.filter(|&count| count != 1 && Some(count) != own);

@@ -101,7 +101,7 @@ impl StageCutter {
         let parts = repartition.parts;
         match &repartition.by {
             RepartitionBy::Place if parts == 1 => self.gather(),
-            RepartitionBy::Place => self.exchange_into(parts, PartitionBy::RoundRobin),
+            RepartitionBy::Place => self.cut_evenly(parts),
             RepartitionBy::Chance => {
                 let seed = self.chance();
                 self.exchange_into(parts, PartitionBy::Random { seed });
@@ -205,6 +205,22 @@ impl StageCutter {
         let from = self.giver();
         let kind = EdgeKind::Exchange { partitions };
         self.end = End::Edges(vec![(from, kind)]);
+    }
+
+    /// What follows gets so many runs of rows of about equal length, one as an input.
+    fn cut_evenly(&mut self, partitions: u32) {
+        let edges = match std::mem::take(&mut self.end) {
+            // Rows of several datasets need not come together before that.
+            End::Edges(edges) if edges.iter().all(|&(_, kind)| kind == EdgeKind::Forward) => edges,
+            other => {
+                self.end = other;
+                vec![(self.giver(), EdgeKind::Forward)]
+            }
+        };
+        let even = edges
+            .into_iter()
+            .map(|(from, _)| (from, EdgeKind::Even { partitions }));
+        self.end = End::Edges(even.collect());
     }
 
     pub(super) fn fragment(&mut self, fragment: Fragment) {

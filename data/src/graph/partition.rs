@@ -27,8 +27,6 @@ pub enum PartitionBy {
         /// several bounds have go in turn to the partitions that end with it.
         bounds_feed: u32,
     },
-    /// In turn. Neighbouring inputs begin at neighbouring partitions.
-    RoundRobin,
     /// By chance, the same with the same seed.
     Random {
         /// The seed.

@@ -390,8 +390,8 @@ fn three_stages() -> JobPlan {
     plan_job(&chain(maps), &Sink::Consumer).expect("plans")
 }
 
-fn by_turns(partitions: u32) -> Partitioner {
-    let by = PartitionBy::RoundRobin;
+fn by_chance(partitions: u32) -> Partitioner {
+    let by = PartitionBy::Random { seed: 7 };
     Partitioner { partitions, by }
 }
 
@@ -428,12 +428,12 @@ fn graph_that_is_none_is_refused_by_name() {
             "C has nothing to begin its inputs with",
         ),
         (
-            |job| job.stages[1].partitioner = Some(by_turns(0)),
+            |job| job.stages[1].partitioner = Some(by_chance(0)),
             "B tells rows apart by no partition",
         ),
         (
             |job| {
-                job.stages[1].partitioner = Some(by_turns(2));
+                job.stages[1].partitioner = Some(by_chance(2));
                 job.stages[1].row_limit = Some(7);
             },
             "B has a limit and partitions",
@@ -459,7 +459,7 @@ fn graph_that_is_none_is_refused_by_name() {
         assert!(refusal.contains(why), "{refusal}");
     }
     let mut other_number = three_stages();
-    other_number.stages[0].partitioner = Some(by_turns(3));
+    other_number.stages[0].partitioner = Some(by_chance(3));
     other_number.edges[0].kind = exchange(4);
     let refusal = other_number.check().expect_err("3 are not 4").to_string();
     assert!(

@@ -71,25 +71,33 @@ fn run(
     }
 }
 
-fn by_turns() -> Option<Partitioner> {
-    let by = PartitionBy::RoundRobin;
+fn by_chance() -> Option<Partitioner> {
+    let by = PartitionBy::Random { seed: 7 };
     Some(Partitioner { partitions: 3, by })
 }
 
 #[test]
 fn blocks_are_of_one_partition_each_and_say_which() {
-    let blocks = run(worker(by_turns()), input(&[&[rows(0, 7)]]));
-    assert_eq!(
-        blocks,
-        [(0, vec![0, 3, 6]), (1, vec![1, 4]), (2, vec![2, 5])]
-    );
+    let run_from = |first| run(worker(by_chance()), input(&[&[rows(first, 30)]]));
+    let blocks = run_from(0);
+    let partitions: Vec<u32> = blocks.iter().map(|(partition, _)| *partition).collect();
+    assert_eq!(partitions, [0, 1, 2]);
+    assert!(blocks.iter().all(|(_, ids)| ids.is_sorted()));
+    let mut all: Vec<i64> = blocks.iter().flat_map(|(_, ids)| ids.clone()).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..30).collect::<Vec<i64>>());
+    // A row finds its partition by its place.
+    let later = run_from(1000).into_iter();
+    let less = |ids: Vec<i64>| ids.into_iter().map(|id| id - 1000).collect();
+    let later: Vec<(u32, Vec<i64>)> = later.map(|(at, ids)| (at, less(ids))).collect();
+    assert_eq!(later, blocks);
 }
 
 /// What is lost of an input is made again by its numbers, and nothing beside it. STG-2 (same-cut-every-time).
 #[test]
 fn only_the_blocks_that_are_wanted_are_sent_again() {
     let (spec, blocks) = input(&[&[rows(0, 300)]]);
-    let all = run(worker(by_turns()), (spec.clone(), blocks.clone()));
+    let all = run(worker(by_chance()), (spec.clone(), blocks.clone()));
     assert!(all.len() > 6, "{}", all.len());
     let before = |number: usize| all[..number].iter().map(|(_, ids)| ids.len() as u64).sum();
     let again = InputSpec {
@@ -98,7 +106,7 @@ fn only_the_blocks_that_are_wanted_are_sent_again() {
         wanted_blocks: vec![2, 5],
         ..spec
     };
-    let made = run(worker(by_turns()), (again, blocks));
+    let made = run(worker(by_chance()), (again, blocks));
     assert_eq!(made, [all[2].clone(), all[5].clone()]);
 }
 

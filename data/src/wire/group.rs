@@ -56,7 +56,7 @@ pub struct EdgeSpec {
     #[prost(uint32, tag = "2")]
     pub to: u32,
     /// How.
-    #[prost(oneof = "EdgeSpecKind", tags = "3, 4, 5")]
+    #[prost(oneof = "EdgeSpecKind", tags = "3, 4, 5, 6")]
     pub kind: Option<EdgeSpecKind>,
 }
 
@@ -72,6 +72,9 @@ pub enum EdgeSpecKind {
     /// All of them to everybody.
     #[prost(message, tag = "5")]
     Broadcast(()),
+    /// By place, so many runs of rows.
+    #[prost(uint32, tag = "6")]
+    Even(u32),
 }
 
 /// What an input of a group is: of each member, where its rows lie.
@@ -118,6 +121,7 @@ pub(super) fn encode(group: &GroupTask) -> Result<GroupSpec, DataFusionError> {
         kind: Some(match edge.kind {
             EdgeKind::Forward => EdgeSpecKind::Forward(()),
             EdgeKind::Exchange { partitions } => EdgeSpecKind::Exchange(partitions),
+            EdgeKind::Even { partitions } => EdgeSpecKind::Even(partitions),
             EdgeKind::Broadcast => EdgeSpecKind::Broadcast(()),
         }),
     };
@@ -149,6 +153,7 @@ pub(super) fn decode(spec: GroupSpec) -> Result<GroupTask, TaskFailure> {
         let kind = match spec.kind.ok_or_else(|| incomplete("an edge", "kind"))? {
             EdgeSpecKind::Forward(()) => EdgeKind::Forward,
             EdgeSpecKind::Exchange(partitions) => EdgeKind::Exchange { partitions },
+            EdgeSpecKind::Even(partitions) => EdgeKind::Even { partitions },
             EdgeSpecKind::Broadcast(()) => EdgeKind::Broadcast,
         };
         let (from, to) = (spec.from as usize, spec.to as usize);

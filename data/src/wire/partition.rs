@@ -16,7 +16,6 @@ pub(super) fn encode(partitioner: &Partitioner) -> PartitionerSpec {
             keys: keys.iter().map(encode_key).collect(),
             bounds_feed: *bounds_feed,
         }),
-        PartitionBy::RoundRobin => PartitionKind::RoundRobin(()),
         PartitionBy::Random { seed } => PartitionKind::Random(*seed),
     };
     PartitionerSpec {
@@ -35,7 +34,6 @@ pub(super) fn decode(spec: PartitionerSpec) -> Result<Partitioner, TaskFailure> 
             let keys = keys.into_iter().map(decode_key).collect();
             PartitionBy::Range { keys, bounds_feed }
         }
-        PartitionKind::RoundRobin(()) => PartitionBy::RoundRobin,
         PartitionKind::Random(seed) => PartitionBy::Random { seed },
     };
     Ok(Partitioner {

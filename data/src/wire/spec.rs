@@ -64,7 +64,7 @@ pub struct PartitionerSpec {
     #[prost(uint32, tag = "1")]
     pub partitions: u32,
     /// How a row finds its own.
-    #[prost(oneof = "PartitionKind", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "PartitionKind", tags = "2, 3, 5")]
     pub kind: Option<PartitionKind>,
 }
 
@@ -77,9 +77,6 @@ pub enum PartitionKind {
     /// Rows between the same two bounds meet.
     #[prost(message, tag = "3")]
     Range(RangeSpec),
-    /// In turn.
-    #[prost(message, tag = "4")]
-    RoundRobin(()),
     /// By chance, from this seed.
     #[prost(uint64, tag = "5")]
     Random(u64),

@@ -321,7 +321,6 @@ fn partitioners() -> impl Strategy<Value = Partitioner> {
     let by = prop_oneof![
         names().prop_map(|keys| PartitionBy::Hash { keys }),
         range.prop_map(|(keys, bounds_feed)| PartitionBy::Range { keys, bounds_feed }),
-        Just(PartitionBy::RoundRobin),
         any::<u64>().prop_map(|seed| PartitionBy::Random { seed }),
     ];
     (any::<u32>(), by).prop_map(|(partitions, by)| Partitioner { partitions, by })

@@ -305,11 +305,6 @@ class TestParts:
             assert parts.num_blocks() == 5
             assert sorted(row["id"] for row in parts.take_all()) == list(range(ROWS))
 
-    def test_one_part_keeps_the_order(self, ds):
-        whole = ds.repartition(1).materialize()
-        assert whole.num_blocks() == 1
-        assert [row["id"] for row in whole.take_all()] == list(range(ROWS))
-
     @pytest.mark.parametrize("sort", [False, True])
     def test_rows_with_equal_keys_are_in_one_block(self, ds, sort):
         made = ds.map_batches(lambda batch: {"key": batch["id"] * 7919 % 23, "id": batch["id"]})

@@ -139,7 +139,7 @@ impl Executor {
             let Target { stage, feed } = self.stages[index].next[others];
             let feeds = &mut self.stages[stage].feeds;
             let was_closed = feeds.are_closed();
-            feeds.end(feed);
+            feeds.end(feed, &mut self.blocks);
             opens |= was_closed && !feeds.are_closed();
         }
         if opens {

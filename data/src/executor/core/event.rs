@@ -26,6 +26,21 @@ pub struct BlockSlice {
     pub rows: u64,
     /// Bytes of the whole block.
     pub bytes: u64,
+    /// Rows of the whole block.
+    pub block_rows: u64,
+}
+
+impl BlockSlice {
+    /// Bytes of a row of the block, about.
+    pub(crate) fn row_bytes(&self) -> u64 {
+        self.bytes / self.block_rows.max(1)
+    }
+
+    /// Bytes of its rows, about.
+    pub(crate) fn own_bytes(&self) -> u64 {
+        let bytes = u128::from(self.bytes) * u128::from(self.rows);
+        u64::try_from(bytes / u128::from(self.block_rows.max(1))).unwrap_or(u64::MAX)
+    }
 }
 
 /// What an input consists of.

@@ -3,11 +3,15 @@
 //! ```text
 //!  forward ──► queue ────────────────┐
 //!  exchange ─► by partition ─────────┼──► input: blocks of every feed, in the order of the edges
+//!  even ─────► queue ► by partition ─┤
 //!  broadcast ► whole, for every input┘
 //! ```
-//! A feed is *closed* as long as what comes along it cannot become inputs, because another one is not over: an exchange or a
-//! broadcast, or in order a forward feed before it. Blocks of exchanges and broadcasts, and those that wait in a closed
-//! feed that is [apart](Feeds::set_apart), count as exchange data and not against the budget.
+//! A feed is *closed* as long as what comes along it cannot become inputs, because another one is not over: an exchange, an even
+//! one or a broadcast, or in order a forward feed before it. Blocks of these, and those that wait in a closed feed that is
+//! [apart](Feeds::set_apart), count as exchange data and not against the budget.
+
+mod arrived;
+mod even;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,19 +20,13 @@ use super::event::{BlockKey, BlockSlice};
 use super::lineage::{Account, BlockTable, Ingredient, Ingredients};
 use super::skew::{Cutting, Piece, Pieces, Spread};
 use crate::graph::EdgeKind;
-
-/// A block that has come along an edge.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrived {
-    part: BlockSlice,
-    account: Account,
-}
+pub(super) use arrived::Arrived;
 
 #[derive(Debug)]
 struct Feed {
     from: usize,
     kind: EdgeKind,
-    /// Of forward and broadcast edges; exchanges are sorted by partition.
+    /// Of forward and broadcast edges, and of even ones that are not over; exchanges are sorted by partition.
     blocks: VecDeque<Arrived>,
     /// In `blocks`.
     rows: u64,
@@ -76,7 +74,7 @@ pub(crate) struct Feeds {
     feeds: Vec<Feed>,
     /// Whether rows of an edge wait for all of the edges before.
     is_ordered: bool,
-    /// Of the exchanges, those that no input has been made of.
+    /// Of exchanges and even feeds, those that no input has been made of.
     partitions: BTreeMap<u32, Partition>,
     partition_bytes: u64,
     /// Whether an input was made.
@@ -151,7 +149,7 @@ impl Feeds {
         let kinds = self.feeds.iter().map(|feed| feed.kind);
         kinds
             .into_iter()
-            .any(|kind| matches!(kind, EdgeKind::Exchange { .. }))
+            .any(|kind| matches!(kind, EdgeKind::Exchange { .. } | EdgeKind::Even { .. }))
     }
 
     /// Whether nothing more comes.
@@ -192,20 +190,25 @@ impl Feeds {
             return;
         };
         let number = if partitions == 1 { 0 } else { partition };
+        self.put(number, feed, arrived);
+    }
+
+    fn put(&mut self, number: u32, feed: usize, arrived: Arrived) {
         let count = self.feeds.len();
         let partition = self.partitions.entry(number).or_default();
         partition.feeds.resize_with(count, Vec::new);
         partition.feeds[feed].push(arrived);
-        partition.bytes += part.bytes;
-        self.partition_bytes += part.bytes;
+        partition.bytes += arrived.part.own_bytes();
+        self.partition_bytes += arrived.part.own_bytes();
     }
 
     /// Nothing more comes along.
-    pub(crate) fn end(&mut self, feed: usize) {
+    pub(crate) fn end(&mut self, feed: usize, blocks: &mut BlockTable) {
         let was_closed = self.are_closed();
         self.feeds[feed].is_over = true;
         // Who gives may end once more, when something of it has been made again.
         if was_closed && !self.are_closed() {
+            self.cut_evenly(blocks);
             self.find_large();
         }
     }
@@ -462,21 +465,6 @@ impl Feeds {
             if matches!(feed.kind, EdgeKind::Forward) {
                 assert_eq!((feed.rows, feed.bytes), (rows, bytes));
             }
-        }
-    }
-}
-
-impl Arrived {
-    pub(super) fn bytes(&self) -> u64 {
-        self.part.bytes
-    }
-
-    pub(super) fn ingredient(&self, blocks: &BlockTable) -> Ingredient {
-        let recipe = blocks.recipe(self.part.block);
-        Ingredient {
-            part: self.part,
-            recipe: recipe.expect("blocks that wait are not free").clone(),
-            account: self.account,
         }
     }
 }

@@ -282,6 +282,7 @@ impl Executor {
                 first_row: 0,
                 rows,
                 bytes,
+                block_rows: rows,
             };
             stage.hold(sequence, part);
             self.blocks.add(block, bytes, recipe);

@@ -63,7 +63,6 @@ impl Assigner {
         let (first, first_row) = (self.sequence, numbers.start);
         match &self.by {
             PartitionBy::Hash { keys } => Ok(hashes(keys, batch)?.into_iter().map(of).collect()),
-            PartitionBy::RoundRobin => Ok(numbers.map(|row| of(first.wrapping_add(row))).collect()),
             PartitionBy::Random { seed } => {
                 let begin = mixed(seed ^ mixed(first));
                 Ok(numbers

@@ -117,10 +117,11 @@ class Relational:
         sort: bool = False,
         **more: Any,
     ) -> Dataset:
-        """All rows in so many blocks, or in blocks of so many rows. So many blocks keep the order of rows only if there is one.
+        """All rows in so many blocks, or in blocks of so many rows. Rows stay in their order unless ``shuffle`` or ``keys`` says otherwise.
 
         Args:
-            num_blocks: how many blocks.
+            num_blocks: how many blocks. Each holds the next part of the rows, all parts differ by a row at most, and fewer rows than
+                that are a block each. It is cut when all rows are there.
             target_num_rows_per_block: how many rows a block has at most, in the place of ``num_blocks``. Rows stay in their order, and none
                 waits for others but those of its block. A function that follows with ``batch_size=None`` gets as many at a time. How many
                 rows a file has is said where it is written, by ``max_rows_per_file=``.

@@ -85,6 +85,51 @@ fn small_neighbouring_partitions_become_one_input_up_to_a_size() {
     assert_eq!(inputs(320 * ROW_BYTES), 1);
 }
 
+/// Eight splits, all rows in so many even parts.
+fn even(partitions: u32) -> Scenario {
+    let mut scenario = Scenario::chain(vec![40; 8], vec![Shape::default(), Shape::default()]);
+    scenario.edges[0].kind = EdgeKind::Even { partitions };
+    scenario
+}
+
+/// EXE-4 (order-kept), whether it is asked for or not.
+#[test]
+fn even_parts_are_runs_of_all_rows_in_their_order() {
+    for (partitions, inputs) in [(1, 1), (3, 3), (7, 7), (1000, 320)] {
+        let mut scenario = even(partitions);
+        scenario.keep_order = false;
+        scenario.stages[1].workers = 1;
+        scenario.choices = vec![5, 1, 9, 2, 7];
+        let mut world = World::new(scenario);
+        world.run();
+        assert_eq!(world.outcome, Some(Ok(())));
+        assert_eq!(world.inputs_given(1), inputs);
+        assert_eq!(world.received, (0..320).collect::<Vec<u64>>());
+        assert_eq!(world.executor.exchange_bytes(), 0);
+    }
+}
+
+/// Two parts have rows of it.
+#[test]
+fn lost_block_of_even_parts_is_made_again_once() {
+    let mut scenario = even(3);
+    scenario.stages[0].rows_per_block = 100;
+    let mut world = start(scenario);
+    while world.executor.workers(1).0 == 0 {
+        world.step();
+    }
+    let mut blocks: Vec<_> = world.contents.iter().collect();
+    blocks.sort_unstable_by_key(|(_, rows)| rows[0]);
+    // Rows 80 to 120, of the first part and the second.
+    let lost = *blocks[2].0;
+    world.contents.remove(&lost);
+    world.lost.insert(lost);
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
+    assert_eq!(world.received, (0..320).collect::<Vec<u64>>());
+    assert_eq!(world.remade, 1);
+}
+
 /// A join of two shuffles, the first partition of which has 200 of 320 rows.
 fn skewed(spread: Option<usize>) -> Scenario {
     let giver = Shape {

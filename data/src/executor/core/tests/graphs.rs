@@ -111,7 +111,7 @@ impl Scenario {
             }
             let partitions = edges.first().map_or(1, |edge| match edge.kind {
                 EdgeKind::Exchange { partitions } => partitions,
-                EdgeKind::Forward | EdgeKind::Broadcast => 1,
+                EdgeKind::Forward | EdgeKind::Even { .. } | EdgeKind::Broadcast => 1,
             });
             for partition in 0..partitions {
                 let is_in =
@@ -153,6 +153,7 @@ impl Scenario {
 impl World {
     /// The rows of an input; what is broadcast comes whole.
     pub(super) fn rows_of_feeds(&self, stage: usize, feeds: &[Vec<BlockSlice>]) -> Vec<u64> {
+        self.check_length(stage, feeds);
         let mut all = Vec::new();
         let spread = self.scenario.spread_feed(stage);
         for (feed, (edge, parts)) in self.scenario.edges_to(stage).zip(feeds).enumerate() {
@@ -179,6 +180,23 @@ impl World {
 }
 
 impl World {
+    /// An input of an even edge has its part of all rows, to a row.
+    fn check_length(&self, stage: usize, feeds: &[Vec<BlockSlice>]) {
+        let (mut all, mut own, mut partitions) = (0, 0, None);
+        for (edge, parts) in self.scenario.edges_to(stage).zip(feeds) {
+            if let EdgeKind::Even { partitions: count } = edge.kind {
+                all += self.stage_rows[edge.from].len() as u64;
+                own += parts.iter().map(|part| part.rows).sum::<u64>();
+                partitions = Some(u64::from(count));
+            }
+        }
+        let is_one = self.scenario.stages[stage].bundle_bytes == 0 && all > 0;
+        if let Some(partitions) = partitions.filter(|_| is_one) {
+            let least = all / partitions;
+            assert!((least..=least + 1).contains(&own), "{own} of {all} rows");
+        }
+    }
+
     /// Rows of a feed that may be cut meet all rows of their partitions that the other feed has.
     fn check_partner(&self, edge: &Edge, rows: Vec<u64>, own: &[BlockSlice]) {
         let EdgeKind::Exchange { partitions } = edge.kind else {
@@ -211,8 +229,16 @@ impl World {
     }
 }
 
-/// How a stage of a random graph gets its rows: what kind of edges, from which stages, and whether one more is broadcast.
-type Inputs = (bool, Vec<Index>, Option<Index>);
+/// Edges that bring the rows of a stage of a random graph.
+#[derive(Debug, Clone, Copy)]
+enum Ways {
+    Forward,
+    Exchange,
+    Even(u32),
+}
+
+/// How such a stage gets its rows: by what kind of edges, from which stages, and whether one more is broadcast.
+type Inputs = (Ways, Vec<Index>, Option<Index>);
 
 fn growths() -> impl Strategy<Value = Growth> {
     prop_oneof![
@@ -222,7 +248,7 @@ fn growths() -> impl Strategy<Value = Growth> {
     ]
 }
 
-fn edges(stages: &[Shape], to: usize, (exchanges, givers, broadcast): &Inputs) -> Vec<Edge> {
+fn edges(stages: &[Shape], to: usize, (ways, givers, broadcast): &Inputs) -> Vec<Edge> {
     let givers: Vec<usize> = givers.iter().map(|giver| giver.index(to)).collect();
     let counts: BTreeSet<u32> = givers.iter().map(|&from| stages[from].partitions).collect();
     let partitions = counts
@@ -230,10 +256,10 @@ fn edges(stages: &[Shape], to: usize, (exchanges, givers, broadcast): &Inputs) -
         .copied()
         .filter(|_| counts.len() == 1)
         .unwrap_or(1);
-    let kind = if *exchanges {
-        EdgeKind::Exchange { partitions }
-    } else {
-        EdgeKind::Forward
+    let kind = match *ways {
+        Ways::Forward => EdgeKind::Forward,
+        Ways::Exchange => EdgeKind::Exchange { partitions },
+        Ways::Even(partitions) => EdgeKind::Even { partitions },
     };
     let own = givers.iter().map(|&from| Edge { from, to, kind });
     // Beside a source nothing is broadcast.
@@ -246,11 +272,16 @@ fn edges(stages: &[Shape], to: usize, (exchanges, givers, broadcast): &Inputs) -
     own.chain(broadcast).collect()
 }
 
-/// Graphs of 1 to 8 stages: each has a source, or gets rows of up to two of those before it (or twice of one), forward or by
-/// exchange, and maybe all of one more. Rows become a hundredth to a hundredfold. Ends are sinks, or read by the consumer.
+/// Graphs of 1 to 8 stages: each has a source, or gets rows of up to two of those before it (or twice of one), forward, by
+/// exchange or in even parts, and maybe all of one more. Rows become a hundredth to a hundredfold. Ends are sinks, or read by the consumer.
 pub(super) fn graphs() -> impl Strategy<Value = Scenario> {
+    let ways = prop_oneof![
+        2 => Just(Ways::Forward),
+        2 => Just(Ways::Exchange),
+        1 => (1u32..9).prop_map(Ways::Even),
+    ];
     let inputs = (
-        any::<bool>(),
+        ways,
         prop::collection::vec(any::<Index>(), 0..3),
         prop::option::weighted(0.3, any::<Index>()),
     );
