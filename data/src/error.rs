@@ -1,11 +1,15 @@
 //! Failures of building a plan and of finding its data. Failures of running it are
 //! [`TaskFailure`](aktis_worker::TaskFailure)s, because they come from other processes.
 
+mod engine;
+
 use aktis_worker::TaskFailure;
 use datafusion_common::DataFusionError;
 
 use crate::os_error;
 use crate::storage::StoreRefusal;
+
+pub(crate) use engine::{reason_of, reason_of_arrow};
 
 /// What kind of mistake a [`PlanError`] is; the bindings choose the exception class by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,19 +193,10 @@ impl PlanError {
 
     pub(crate) fn planner(source: DataFusionError) -> Self {
         Self::Planner {
-            detail: first_line(&source),
+            detail: reason_of(&source),
             source: Box::new(source),
         }
     }
-}
-
-/// The message of what a DataFusion failure began with, without its back trace: what stands around it names rules of the planner.
-pub(crate) fn first_line(error: &DataFusionError) -> String {
-    let message = error.find_root().strip_backtrace();
-    let first = message.lines().next().unwrap_or_default();
-    // Who is told knows when it happened: the call that was made is named before it.
-    let said = first.strip_prefix("Error during planning: ");
-    said.unwrap_or(first).to_owned()
 }
 
 /// `; a is Int64, b is Utf8`

@@ -4,6 +4,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray};
 use arrow::compute::{CastOptions, cast_with_options, nullif};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type};
 
+use crate::error::reason_of_arrow;
+
 /// The same values as another type. Fails if one of them has no exact place there.
 ///
 /// NaN becomes null among whole numbers: numpy has no other word for a whole number that is missing.
@@ -22,21 +24,17 @@ pub(super) fn convert(array: &ArrayRef, kind: &DataType) -> Result<ArrayRef, Str
         ..CastOptions::default()
     };
     let converted =
-        cast_with_options(&known, kind, &options).map_err(|error| first_line(&error))?;
+        cast_with_options(&known, kind, &options).map_err(|error| reason_of_arrow(&error))?;
     if is_text(from) || is_bytes(from) || matches!(from, DataType::Dictionary(..)) {
         return Ok(converted);
     }
-    let back = cast_with_options(&converted, from, &options).map_err(|error| first_line(&error))?;
+    let back =
+        cast_with_options(&converted, from, &options).map_err(|error| reason_of_arrow(&error))?;
     if back.as_ref() == known.as_ref() {
         Ok(converted)
     } else {
         Err(format!("a value has no exact place in {kind}"))
     }
-}
-
-fn first_line(error: &arrow::error::ArrowError) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// Whether values of one type may be values of the other.
@@ -90,7 +88,7 @@ fn without_nan(array: &ArrayRef) -> Result<ArrayRef, String> {
         DataType::Float32 => nan_mask::<Float32Type>(array, |value| value.is_nan()),
         _ => nan_mask::<Float64Type>(array, |value| value.is_nan()),
     };
-    nullif(array, &is_nan).map_err(|error| first_line(&error))
+    nullif(array, &is_nan).map_err(|error| reason_of_arrow(&error))
 }
 
 fn nan_mask<T: ArrowPrimitiveType>(

@@ -13,7 +13,7 @@ use datafusion_physical_expr::expressions::Column;
 
 use super::stream::{BatchStream, CallsBegun, is_pause};
 use crate::columns::conform;
-use crate::error::{first_line, quoted};
+use crate::error::{quoted, reason_of};
 use crate::graph::{NamedExpression, Operator};
 use crate::plan::Expression;
 use crate::plan::functions::with_row_field;
@@ -360,7 +360,7 @@ impl BoundExpression {
         value
             .and_then(|value| value.into_array(batch.num_rows()))
             .map_err(|error| {
-                let text = format!("compute {}: {}", self.expression, first_line(&error));
+                let text = format!("compute {}: {}", self.expression, reason_of(&error));
                 TaskFailure::new(ErrorCode::InvalidArgument, text)
             })
     }
@@ -420,7 +420,7 @@ fn invalid(
         format!(
             "bind {:?}: {}; the columns are {}",
             expression.to_string(),
-            first_line(error),
+            reason_of(error),
             names(schema)
         ),
     )

@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::expressions::Expression;
 use super::planner::planner;
-use crate::error::{PlanError, first_line};
+use crate::error::{PlanError, reason_of};
 use crate::wire::expression::ExpressionSpec;
 
 /// Operators between two, as they are written.
@@ -149,5 +149,5 @@ fn values_of(batch: &RecordBatch) -> Result<Vec<ScalarValue>, PlanError> {
     };
     let value = |row| ScalarValue::try_from_array(column, row);
     let values: Result<_, DataFusionError> = (0..column.len()).map(value).collect();
-    values.map_err(|error| invalid(format!("read a value: {}", first_line(&error))))
+    values.map_err(|error| invalid(format!("read a value: {}", reason_of(&error))))
 }

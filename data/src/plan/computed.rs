@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use arrow::datatypes::DataType;
-use datafusion_common::{DFSchema, DataFusionError};
+use datafusion_common::{DFSchema, DataFusionError, SchemaError};
 use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion_expr::{Expr, ExprSchemable, LogicalPlanBuilder};
 
@@ -13,7 +13,7 @@ use super::expressions::{self, Expression};
 use super::nodes::expect::ExpectNode;
 use super::nodes::late::LateStep;
 use super::planner::planner;
-use crate::error::{PlanError, first_line};
+use crate::error::{PlanError, reason_of};
 
 impl Dataset {
     /// The rows for which the expression is true.
@@ -116,11 +116,29 @@ impl Dataset {
         text: &str,
         error: &DataFusionError,
     ) -> PlanError {
+        let available = self.known_columns();
+        let root = error.find_root();
+        if let DataFusionError::SchemaError(reason, _) = root
+            && let SchemaError::FieldNotFound { field, .. } = reason.as_ref()
+        {
+            let missing = vec![field.flat_name()];
+            return PlanError::UnknownColumns {
+                operation,
+                missing,
+                available,
+            };
+        }
+        let detail = match root {
+            DataFusionError::SQL(..) => {
+                format!("Invalid syntax in the expression: {}", reason_of(error))
+            }
+            _ => reason_of(error),
+        };
         PlanError::InvalidExpression {
             operation,
             expression: text.to_owned(),
-            detail: first_line(error),
-            available: self.known_columns(),
+            detail,
+            available,
         }
     }
 
@@ -200,7 +218,7 @@ impl Dataset {
         PlanError::Misfit {
             operation,
             expression: expr.human_display().to_string(),
-            detail: first_line(error),
+            detail: reason_of(error),
             types: types_of(expr, self.plan().schema()),
         }
     }

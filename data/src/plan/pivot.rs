@@ -27,7 +27,7 @@ use datafusion_sql::sqlparser::ast::{
 
 use super::planner::planner;
 use super::unpivot;
-use crate::error::first_line;
+use crate::error::reason_of;
 
 /// What plans both, wherever a query may name a table.
 #[derive(Debug)]
@@ -263,7 +263,7 @@ fn constant(written: &SqlExpr, context: &mut dyn RelationPlannerContext) -> Resu
     evaluated().or_else(|error: DataFusionError| {
         plan_err!(
             "PIVOT: {written} is no constant ({}): write values such as 1, or texts in single quotes, 'a'",
-            first_line(&error)
+            reason_of(&error)
         )
     })
 }

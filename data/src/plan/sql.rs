@@ -25,7 +25,7 @@ use super::planner::{Planner, planner};
 use super::query_functions::{QueryFunction, QueryFunctions};
 use super::unnest::{UnnestPlanner, with_names_of_fields};
 use super::values::with_values;
-use crate::error::{PlanError, first_line};
+use crate::error::{PlanError, reason_of};
 use crate::graph::plan_job;
 use crate::sinks::Sink;
 
@@ -67,8 +67,8 @@ impl Dataset {
             .and_then(first_of_each)
             .and_then(unnested_beside)
             .and_then(|plan| with_values(plan, |expr| functions.name_in(expr).is_some()))
-            .map_err(|error| explained(&first_line(&error)))?;
-        let plan = lifted(plan, &functions, |error| refused(&first_line(error)))?;
+            .map_err(|error| explained(&reason_of(&error)))?;
+        let plan = lifted(plan, &functions, |error| refused(&reason_of(error)))?;
         let is_lateral = |node: &LogicalPlan| Ok(matches!(node, LogicalPlan::Subquery(_)));
         let has_lateral = plan.exists(is_lateral).map_err(PlanError::planner)?;
         let dataset = Self::from_plan(plan);
@@ -76,9 +76,9 @@ impl Dataset {
         // What cannot be run is told now, and not when rows are taken.
         plan_job(&dataset, &Sink::Consumer).map_err(|error| match error {
             PlanError::Planner { source, .. } if has_lateral => {
-                refused(&format!("{LATERAL}: {}", first_line(&source)))
+                refused(&format!("{LATERAL}: {}", reason_of(&source)))
             }
-            PlanError::Planner { source, .. } => refused(&first_line(&source)),
+            PlanError::Planner { source, .. } => refused(&reason_of(&source)),
             other => other,
         })?;
         Ok(dataset)

@@ -16,7 +16,7 @@ use super::spec::{
 };
 use super::{expect, failing, fragment, group, partition};
 use crate::block;
-use crate::error::first_line;
+use crate::error::reason_of;
 use crate::graph::{Function, MapCall, Operator, StageTask};
 use crate::plan::{CacheSpec, Expression, FailurePolicy, Kept};
 use crate::registered::Registered;
@@ -105,7 +105,7 @@ pub(super) fn expression(spec: Option<ExpressionSpec>) -> Result<Expression, Tas
 
 /// An expression that another process of this build has written, and that cannot be read.
 pub(super) fn unreadable(error: &DataFusionError) -> TaskFailure {
-    TaskFailure::new(ErrorCode::Internal, first_line(error))
+    TaskFailure::new(ErrorCode::Internal, reason_of(error))
 }
 
 fn map_call(step: MapStep) -> Result<MapCall, TaskFailure> {

@@ -62,6 +62,30 @@ def test_what_cannot_be_run_is_told_by_its_name(query, words):
         aktis.data.sql(query, p=people())
 
 
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("select nope from docs", "sql(): there is no column 'nope'; the columns are 'docs.id'"),
+        ("select id from docs join docs as more on true", "sql(): several tables have a column 'id': say which is meant, table.id"),
+        ("select * frm docs", "sql(): Expected: end of statement, found: frm at Line: 1, Column: 10"),
+        ("select cast('x' as bigint) from docs", "sql(): Cannot cast string 'x' to value of Int64 type"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_without_kinds_of_the_engine(query, words):
+    with pytest.raises(ValueError) as raised:
+        aktis.data.sql(query, docs=aktis.data.range(3))
+    assert str(raised.value) == words
+
+
+def test_mistakes_of_expressions_are_told_in_the_words_of_ray():
+    with pytest.raises(ValueError, match=r"Invalid syntax in the expression: Expected: .* found: super"):
+        aktis.data.range(3).filter(expr="fake_news super fake")
+    with pytest.raises(ValueError, match=r"filter\(expr=...\): there is no column 'nope'; the columns are 'id'$"):
+        aktis.data.range(3).filter(expr="nope > 1")
+    with pytest.raises(aktis.exceptions.AktisError, match=r"compute .*: division by zero$"):
+        aktis.data.sql("select id / 0 as x from docs", docs=aktis.data.range(3)).take_all()
+
+
 def test_dataset_whose_columns_nobody_knows_is_refused():
     behind = people().map(lambda row: row)
     with pytest.raises(ValueError, match="give p.materialize\\(\\)"):

@@ -56,7 +56,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion_common::DataFusionError;
 
-use crate::error::first_line;
+use crate::error::reason_of;
 use crate::graph::{AggregatePhase, Fragment};
 use crate::operators::stream::{BatchStream, PickedRows};
 use crate::os_error;
@@ -300,7 +300,7 @@ pub(crate) fn failure(step: &str, error: &DataFusionError) -> TaskFailure {
         ),
         other => TaskFailure::new(
             ErrorCode::InvalidArgument,
-            format!("{step}: {}", first_line(other)),
+            format!("{step}: {}", reason_of(other)),
         ),
     }
 }

@@ -20,7 +20,7 @@ use datafusion_physical_expr::utils::collect_columns;
 use super::spec::{FilePart, ScanSpec};
 use crate::block;
 use crate::columns;
-use crate::error::first_line;
+use crate::error::reason_of;
 use crate::operators::relational::assemble;
 use crate::plan::Expression;
 use crate::storage::PathColumns;
@@ -241,11 +241,7 @@ impl Adapter {
         let wanted: Vec<usize> = (0..self.wanted).collect();
         let rows = mask.and_then(|mask| Ok((batch.project(&wanted)?, mask)));
         let (rows, mask) = rows.map_err(|error| {
-            let text = format!(
-                "read {}: evaluate {filter}: {}",
-                paths(),
-                first_line(&error)
-            );
+            let text = format!("read {}: evaluate {filter}: {}", paths(), reason_of(&error));
             TaskFailure::new(ErrorCode::InvalidArgument, text)
         })?;
         Ok((rows, Some(mask.as_boolean().clone())))

@@ -30,7 +30,7 @@ use super::adapt::Adapter;
 use super::small;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
 use super::stream::{FileStream, WantedRows};
-use crate::error::first_line;
+use crate::error::reason_of;
 use crate::ledger::UNFINISHED;
 use crate::operators::stream::BatchStream;
 use crate::os_error;
@@ -321,7 +321,7 @@ impl Paths {
                 let text = format!("read {}: {}", self.names(), os_error::text(number));
                 TaskFailure::of_os(number, text)
             }
-            None => self.damaged(&first_line(error)),
+            None => self.damaged(&reason_of(error)),
         }
     }
 
