@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  text ─► tree of SQL ─► what Ray writes and SQL does not ─► expression
-//!                    └──► clauses that nobody would read    ─► plan
+//!                    ├──► clauses that nobody would read    ─► plan
+//!                    └──► queries that name themselves      ─► texts of their halves
 //! ```
 //! A crate of its own, for the time that it takes to compile: it has the generic half of DataFusion's reader in it, needs nothing of the
 //! datasets, and is done long before they are.
@@ -10,6 +11,7 @@
 mod dialect;
 mod names;
 mod ray_text;
+mod rounds;
 mod unread_clauses;
 
 use datafusion_common::config::SqlParserOptions;
@@ -22,6 +24,7 @@ use datafusion_sql::sqlparser::ast::{ExprWithAlias, Query, Statement as SqlState
 
 use dialect::SqlDialect;
 use names::Names;
+pub use rounds::{InRounds, Recursion, in_rounds};
 
 /// `text` as a tree of SQL, whatever its columns are.
 pub fn syntax(text: &str, options: &SqlParserOptions) -> Result<ExprWithAlias> {

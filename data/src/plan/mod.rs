@@ -52,4 +52,5 @@ pub use nodes::relation::{
 pub use query_functions::{CallStep, Called, QueryArgument, QueryFunction};
 pub(crate) use shared::{CommonPart, PartTable, SharedPlans, has_work, is_by_chance, part_of};
 pub(crate) use sql::LATERAL;
+pub use sql::in_rounds;
 pub(crate) use windows::window_function;

@@ -85,6 +85,12 @@ impl Dataset {
     }
 }
 
+/// What of the query goes in rounds, for somebody else to run; `None`: it is not `WITH RECURSIVE`.
+pub fn in_rounds(query: &str) -> Result<Option<aktis_sql::InRounds>, PlanError> {
+    let options = &ContextProvider::options(planner()).sql_parser;
+    aktis_sql::in_rounds(query, options).map_err(|error| explained(&reason_of(&error)))
+}
+
 /// What is told of a query beside rows that the engine makes no join of.
 pub(crate) const LATERAL: &str = "a LATERAL query of this form cannot be run; lists beside a row are UNNEST(row.list), rows of another \
     table are found where columns are equal, WHERE b.k = a.k, and the first of them by QUALIFY row_number() OVER (PARTITION BY k ORDER BY \
@@ -173,8 +179,7 @@ impl ContextProvider for Tables<'_> {
 
     fn create_cte_work_table(&self, _: &str, _: SchemaRef) -> Result<Arc<dyn TableSource>> {
         plan_err!(
-            "WITH RECURSIVE is not there yet: repeat the query in a loop of Python, with new=aktis.data.sql(step, new=new, \
-             ...).materialize(), until new.count() is 0, and put the rounds together by union()"
+            "WITH RECURSIVE in the middle of a query is not there yet: write it at the beginning"
         )
     }
 
@@ -266,8 +271,8 @@ mod tests {
     fn clause_that_cannot_be_run_is_named() {
         for (query, clause) in [
             (
-                "WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 9) SELECT n FROM t",
-                "WITH RECURSIVE",
+                "SELECT * FROM (WITH RECURSIVE t AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM t WHERE n < 9) SELECT n FROM t)",
+                "WITH RECURSIVE in the middle",
             ),
             ("SELECT * FROM docs TABLESAMPLE (10 PERCENT)", "TABLESAMPLE"),
             (

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use aktis_data::block::BlockHandle;
-use aktis_data::plan::Dataset;
+use aktis_data::plan::{Dataset, in_rounds};
 use aktis_data::sources::files::SourceFile;
 use aktis_data::sources::{FilesTable, PythonReader, ReadTask, SourceBlock, TasksTable};
 use aktis_data::storage::{DataFile, PathColumns, ReadOptions, StoreSpec, find_files};
@@ -20,6 +20,10 @@ use crate::interpreter_end::detached;
 
 /// Path, length, version.
 type FoundFile = (String, u64, u64);
+/// Name, columns, the rows that it begins with, the step, whether a row comes once.
+type QueryThatNamesItself = (String, Vec<String>, String, String, bool);
+/// These, and the query that is left.
+type QueryInRounds = (Vec<QueryThatNamesItself>, String);
 
 fn data_file((path, size_bytes, version): FoundFile) -> DataFile {
     DataFile {
@@ -165,6 +169,21 @@ impl PySources {
             Some(error) => Err(error),
             None => made(planned),
         }
+    }
+
+    /// What of a query goes in rounds: of each part its name, its columns if they are named, the rows that it begins with, the step that
+    /// makes rows of the last ones, and whether a row comes once; and the query that is left.
+    #[staticmethod]
+    fn in_rounds(query: &str) -> PyResult<Option<QueryInRounds>> {
+        let found = in_rounds(query).map_err(|error| plan_error(&error))?;
+        Ok(found.map(|found| {
+            let recursions = found.recursions.into_iter();
+            let parts = recursions.map(|one| {
+                let halves = (one.start, one.step);
+                (one.name, one.columns, halves.0, halves.1, one.is_distinct)
+            });
+            (parts.collect(), found.rest)
+        }))
     }
 
     #[staticmethod]

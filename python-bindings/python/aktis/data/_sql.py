@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _native
+from . import _native, _recursion
 from ._sql_functions import SqlFunction, function_of
 from .dataset import Dataset
 
@@ -23,8 +23,8 @@ def sql(
 
     Names are those of the columns as they are, capitals included; functions are those of DataFusion. Joins of all kinds, ``GROUP BY``,
     ``HAVING``, ``DISTINCT``, ``ORDER BY``, ``LIMIT``, ``OFFSET``, ``UNION``, ``EXCEPT``, ``INTERSECT``, windows (``OVER``), ``PIVOT``,
-    ``UNPIVOT``, ``UNNEST``, ``VALUES``, subqueries and ``WITH`` are run by as many workers as there are. A clause that cannot be run is refused by its name when
-    this is called.
+    ``UNPIVOT``, ``UNNEST``, ``VALUES``, subqueries and ``WITH`` are run by as many workers as there are; ``WITH RECURSIVE`` runs its step
+    in rounds, each of which is a job. A clause that cannot be run is refused by its name when this is called.
 
     Args:
         query: ``SELECT ... FROM ...`` over the names of the keyword arguments.
@@ -66,7 +66,9 @@ def sql(
                 "frames, tables and rows, and values stand in the query"
             )
     tables = [(name, _with_columns(name, dataset)) for name, dataset in datasets.items()]
-    return Dataset(_native.plan().sql(query, tables, [function._native(name) for name, function in called.items()]))
+    own = [function._native(name) for name, function in called.items()]
+    query, tables = _recursion.given(query, tables, own)
+    return Dataset(_native.plan().sql(query, tables, own))
 
 
 def _with_columns(name: str, dataset: Dataset) -> Any:
