@@ -46,7 +46,7 @@ impl RangeTable {
 }
 
 fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]))
+    Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true)]))
 }
 
 impl TableSource for RangeTable {

@@ -179,7 +179,7 @@ class TestGroups:
     def test_lists_of_values(self):
         ds = aktis.data.from_items([{"v": value} for value in ["a", "b", "a", None]])
         found = ds.aggregate(
-            Unique("v"), AsList("v"), Unique("v", ignore_nulls=True, alias_name="u"), AsList("v", True, "l")
+            Unique("v"), AsList("v"), Unique("v", ignore_nulls=True, alias_name="u"), AsList("v", "l", True)
         )
         assert set(found["unique(v)"]) == {"a", "b", None} and len(found["list(v)"]) == 4
         assert sorted(found["u"]) == ["a", "b"] and sorted(found["l"]) == ["a", "a", "b"]
@@ -360,12 +360,16 @@ class TestParts:
 
     def test_mistakes_are_named(self):
         ds = aktis.data.range(3)
-        with pytest.raises(ValueError, match="num_blocks must be a whole number of at least 1, not None"):
+        with pytest.raises(ValueError, match="Either `num_blocks` or `target_num_rows_per_block` must be set"):
             ds.repartition()
         with pytest.raises(ValueError, match="target_num_rows_per_block must be a whole number of at least 1, not 0"):
             ds.repartition(target_num_rows_per_block=0)
-        with pytest.raises(ValueError, match="does not go with num_blocks=, shuffle=; leave one out"):
+        with pytest.raises(ValueError, match="Only one of `num_blocks` or `target_num_rows_per_block` must be set"):
             ds.repartition(2, 2, shuffle=True)
+        with pytest.raises(ValueError, match="`shuffle` must be False when `target_num_rows_per_block` is set"):
+            ds.repartition(target_num_rows_per_block=2, shuffle=True)
+        with pytest.raises(ValueError, match="does not go with keys=; leave one out"):
+            ds.repartition(target_num_rows_per_block=2, keys="id")
         with pytest.raises(ValueError, match="target_num_rows_per_block= rows, which is missing"):
             ds.repartition(2, strict=True)
         with pytest.raises(ValueError, match="keys=, which is missing"):

@@ -111,7 +111,7 @@ def test_train_and_test_by_number_and_by_chance():
     for wrong in ("0.5", None, True):
         with pytest.raises(TypeError, match="test_size"):
             ds.train_test_split(wrong)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="either shuffle=True or stratify"):
+    with pytest.raises(ValueError, match="Cannot specify both .shuffle=True. and .stratify."):
         ds.train_test_split(0.5, shuffle=True, stratify="id")
 
 

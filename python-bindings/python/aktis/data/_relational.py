@@ -44,6 +44,12 @@ def _check_count(name: str, count: Any) -> None:
 
 def _in_blocks_of(plan: Any, rows: Any, strict: bool, others: list[str]) -> Any:
     """The plan with blocks of so many rows. ``others``: arguments that say something else."""
+    if "num_blocks" in others:
+        raise ValueError(
+            "repartition(): Only one of `num_blocks` or `target_num_rows_per_block` must be set, but not both."
+        )
+    if "shuffle" in others:
+        raise ValueError("repartition(): `shuffle` must be False when `target_num_rows_per_block` is set.")
     if others:
         raise ValueError(
             f"repartition(): target_num_rows_per_block= leaves rows where they are, which does not go with {'=, '.join(others)}=; "
@@ -60,13 +66,16 @@ class Relational:
     _then: Callable[[Any], Dataset]
     columns: Callable[..., Any]
 
-    def sort(self, key: str | list[str], descending: bool | list[bool] = False, **more: Any) -> Dataset:
+    def sort(
+        self, key: str | list[str], descending: bool | list[bool] = False, boundaries: Any = None, **more: Any
+    ) -> Dataset:
         """All rows in order. Nulls come last; NaN is greater than any number.
 
         Args:
             key: a column or a list of columns, the most important first.
             descending: whether large values come first; one truth value for all columns, or one for each.
-            more: Ray's ``boundaries``: refused.
+            boundaries: Ray's: refused.
+            more: other arguments of Ray: refused by name, unless they are the defaults.
 
         Returns:
             A dataset of the same rows. Rows with equal keys come in any order.
@@ -79,7 +88,7 @@ class Relational:
         >>> [row["a"] for row in ds.sort("a", descending=True).take_all()]
         [3, 1, None]
         """
-        _SORT.check(more)
+        _SORT.check({"boundaries": boundaries, **more})
         names = [key] if isinstance(key, str) else list(key)
         directions = [descending] * len(names) if isinstance(descending, bool) else list(descending)
         if len(directions) != len(names):
@@ -168,6 +177,8 @@ class Relational:
         columns = [keys] if isinstance(keys, str) else keys
         if columns is not None and not (columns and all(isinstance(column, str) for column in columns)):
             raise ValueError(f"repartition(): keys must be a column or a list of columns, not {keys!r}")
+        if num_blocks is None:
+            raise ValueError("repartition(): Either `num_blocks` or `target_num_rows_per_block` must be set")
         _check_count("num_blocks", num_blocks)
         return self._then(self._plan.repartition(num_blocks, bool(shuffle), columns, bool(sort)))
 

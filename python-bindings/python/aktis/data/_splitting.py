@@ -151,7 +151,7 @@ class Splitting:
             raise ValueError(f"train_test_split(): a test_size that is a float is between 0 and 1, not {test_size}")
         if shuffle and stratify is not None:
             raise ValueError(
-                "train_test_split(): give either shuffle=True or stratify: shuffle the two results where both are needed"
+                "train_test_split(): Cannot specify both 'shuffle=True' and 'stratify'; shuffle the two results where both are needed"
             )
         dataset = self.random_shuffle(seed=seed) if shuffle else cast("Dataset", self)
         whole = dataset.materialize()
@@ -200,13 +200,19 @@ class Splitting:
         """
         Keywords("streaming_train_test_split", refused=REMOTE_ARGS).check(remote_args)
         if not 0 < test_size < 1:
-            raise ValueError(f"streaming_train_test_split(): test_size is between 0 and 1, not {test_size!r}")
+            raise ValueError(f"streaming_train_test_split(): test_size must be between 0 and 1, not {test_size!r}")
         if split_type not in ("random", "hash"):
-            raise ValueError(f"streaming_train_test_split(): split_type is 'random' or 'hash', not {split_type!r}")
-        if (hash_column is not None) != (split_type == "hash"):
-            raise ValueError("streaming_train_test_split(): hash_column goes with split_type='hash', which needs it")
-        if seed is not None and split_type == "hash":
-            raise ValueError("streaming_train_test_split(): seed goes with split_type='random'")
+            raise ValueError(
+                f"streaming_train_test_split(): Invalid split type: {split_type}; it is 'random' or 'hash'"
+            )
+        if split_type == "hash" and hash_column is None:
+            raise ValueError("streaming_train_test_split(): hash_column is required for hash split")
+        if split_type == "random" and hash_column is not None:
+            raise ValueError("streaming_train_test_split(): hash_column is not supported for random split")
+        if split_type == "hash" and seed is not None:
+            raise ValueError(
+                "streaming_train_test_split(): seed is not supported for hash split, which draws nothing by chance"
+            )
         dataset = cast("Dataset", self)
         if hash_column is None:
             flagged = dataset.with_column(_IS_TRAIN, expressions.random(seed=seed) >= test_size)

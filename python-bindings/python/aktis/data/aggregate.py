@@ -103,7 +103,7 @@ class _OneCall(Aggregation):
 
     _kind: str
 
-    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
+    def __init__(self, on: str | None = None, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
         on, name = named(self, on, alias_name, self._kind)
         super().__init__(name, on, {"a": Call(self._kind, on)}, "{a}", ignore_nulls=ignore_nulls)
 
@@ -141,7 +141,7 @@ class Min(_OneCall):
     _kind = "min"
 
     def __init__(
-        self, on: str, ignore_nulls: bool = True, alias_name: str | None = None, zero_factory: None = None
+        self, on: str | None = None, ignore_nulls: bool = True, alias_name: str | None = None, zero_factory: None = None
     ) -> None:
         _refuse(self, "zero_factory", zero_factory, _NO_ZERO)
         super().__init__(on, ignore_nulls, alias_name)
@@ -164,7 +164,7 @@ class Max(_OneCall):
     _kind = "max"
 
     def __init__(
-        self, on: str, ignore_nulls: bool = True, alias_name: str | None = None, zero_factory: None = None
+        self, on: str | None = None, ignore_nulls: bool = True, alias_name: str | None = None, zero_factory: None = None
     ) -> None:
         _refuse(self, "zero_factory", zero_factory, _NO_ZERO)
         super().__init__(on, ignore_nulls, alias_name)
@@ -185,7 +185,7 @@ class AbsMax(Aggregation):
     """
 
     def __init__(
-        self, on: str, ignore_nulls: bool = True, alias_name: str | None = None, zero_factory: None = None
+        self, on: str | None = None, ignore_nulls: bool = True, alias_name: str | None = None, zero_factory: None = None
     ) -> None:
         _refuse(self, "zero_factory", zero_factory, _NO_ZERO)
         on, name = named(self, on, alias_name, "abs_max")
@@ -206,7 +206,7 @@ class Mean(Aggregation):
     {'mean(id)': 1.5}
     """
 
-    def __init__(self, on: str, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
+    def __init__(self, on: str | None = None, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
         on, name = named(self, on, alias_name, "mean")
         calls = {"a": Call("sum_of_floats", on), "n": Call("count", on)}
         super().__init__(name, on, calls, "{a} / {n}", ignore_nulls=ignore_nulls)
@@ -226,7 +226,9 @@ class Std(Aggregation):
     {'std(id)': 1.0}
     """
 
-    def __init__(self, on: str, ddof: int = 1, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
+    def __init__(
+        self, on: str | None = None, ddof: int = 1, ignore_nulls: bool = True, alias_name: str | None = None
+    ) -> None:
         on, name = named(self, on, alias_name, "std")
         if not isinstance(ddof, int) or ddof < 0:
             raise ValueError(f"Std(ddof=...) must be a whole number of at least 0, not {ddof!r}")
@@ -253,7 +255,9 @@ class Quantile(Aggregation):
     {'quantile(id)': 1.5}
     """
 
-    def __init__(self, on: str, q: float = 0.5, ignore_nulls: bool = True, alias_name: str | None = None) -> None:
+    def __init__(
+        self, on: str | None = None, q: float = 0.5, ignore_nulls: bool = True, alias_name: str | None = None
+    ) -> None:
         on, name = named(self, on, alias_name, "quantile")
         if not 0 <= q <= 1:
             raise ValueError(f"Quantile(q=...) must be from 0 to 1, not {q!r}")
@@ -275,7 +279,11 @@ class Unique(Aggregation):
     """
 
     def __init__(
-        self, on: str, ignore_nulls: bool = False, alias_name: str | None = None, encode_lists: bool | None = None
+        self,
+        on: str | None = None,
+        ignore_nulls: bool = False,
+        alias_name: str | None = None,
+        encode_lists: bool | None = None,
     ) -> None:
         _refuse(self, "encode_lists", encode_lists, "make a row of each item of a list first, with flat_map()")
         on, name = named(self, on, alias_name, "unique")
@@ -288,15 +296,15 @@ class AsList(Aggregation):
 
     Args:
         on: the column.
-        ignore_nulls: whether nulls are left out.
         alias_name: the column of the result; by default ``list(on)``.
+        ignore_nulls: whether nulls are left out.
 
     >>> import aktis.data
     >>> aktis.data.from_items([{"x": 1}, {"x": 1}]).aggregate(AsList("x"))
     {'list(x)': [1, 1]}
     """
 
-    def __init__(self, on: str, ignore_nulls: bool = False, alias_name: str | None = None) -> None:
+    def __init__(self, on: str, alias_name: str | None = None, ignore_nulls: bool = False) -> None:
         on, name = named(self, on, alias_name, "list")
         super().__init__(name, on, {"a": Call("list_values" if ignore_nulls else "list", on)}, "{a}")
 
