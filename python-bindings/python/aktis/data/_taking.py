@@ -155,6 +155,9 @@ class Taking(Iterating):
     def count(self) -> int:
         """How many rows. Where the files' footers tell, nothing is read.
 
+        Functions that give a row for each row, as those of ``map`` do, change no number of rows and are not called for it, unless rows may be
+        left out (``on_error``); :meth:`materialize` calls them.
+
         Returns:
             The number of rows in the files as they are now.
 
@@ -165,6 +168,8 @@ class Taking(Iterating):
 
         >>> import aktis.data
         >>> aktis.data.range(100).count()
+        100
+        >>> aktis.data.range(100).map(lambda row: row["no such column"]).count()
         100
         """
         kept = self._rows.made() if self._rows is not None else None
