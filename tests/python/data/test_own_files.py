@@ -1,5 +1,6 @@
 """Files of formats of one's own: sources that say what a file has, sinks that say what goes into one."""
 
+import errno
 import gzip
 import io
 import json
@@ -193,3 +194,41 @@ def test_block_accessor_gives_blocks_in_each_form():
     aktis.data.range(2).write_datasink(sink)
     assert b"".join(sink.written) == b"0\n1\n"
     assert pickle.loads(pickle.dumps(accessor)).to_arrow().equals(table)
+
+
+class Unsteady(RowBasedFileDatasink):
+    """Begins each file as often as it is told in vain, and notes that."""
+
+    def __init__(self, path, notes, failures, number, **options):
+        super().__init__(path, **options)
+        self.notes, self.failures, self.number = notes, failures, number
+
+    def write_row_to_file(self, row, file):
+        note = self.notes / str(row["id"])
+        tries = len(note.read_text()) if note.exists() else 0
+        note.write_text("x" * (tries + 1))
+        if tries < self.failures:
+            file.write(b"half of what is longer than the whole")
+            raise OSError(self.number, os.strerror(self.number))
+        file.write(b"row %d" % row["id"])
+
+
+def test_file_that_could_not_be_written_for_a_moment_is_written_again_from_its_beginning(tmp_path):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    aktis.data.range(3).write_datasink(Unsteady(tmp_path / "out", notes, 2, errno.EIO, file_format="txt"))
+    assert sorted(path.read_text() for path in (tmp_path / "out").glob("*.txt")) == ["row 0", "row 1", "row 2"]
+    assert [len(path.read_text()) for path in notes.iterdir()] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("number", "tries", "kind", "said"),
+    [(errno.EIO, 4, OSError, r"tried 4 times"), (errno.EACCES, 1, PermissionError, r"Permission denied")],
+)
+def test_file_that_cannot_be_written_is_named_after_as_many_tries_as_may_help(tmp_path, number, tries, kind, said):
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    with pytest.raises(kind, match=rf"write_datasink\(\): write .*\.txt: .*{said}"):
+        aktis.data.range(1).write_datasink(Unsteady(tmp_path / "out", notes, 99, number, file_format="txt"))
+    assert len((notes / "0").read_text()) == tries
+    assert list((tmp_path / "out").glob("*.txt")) == []

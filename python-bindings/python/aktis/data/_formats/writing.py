@@ -21,7 +21,7 @@ class FileSink:
     function: ClassVar[str]
 
     def open(self, path: str, schema: pyarrow.Schema) -> Any:
-        """Begins a file: something with ``write(batch)`` and ``close()``."""
+        """Begins a file: something with ``write(batch)`` and ``close()``, and ``abandon()`` if closing would write."""
         raise NotImplementedError
 
     def extension(self) -> str:
@@ -114,7 +114,7 @@ class Writer:
         if self._open is not None:
             names.append(self._file_name())
             with contextlib.suppress(OSError, ValueError):
-                self._open.close()
+                getattr(self._open, "abandon", self._open.close)()
         for name in names:
             # The driver removes the folder as well, and may have done so already.
             with contextlib.suppress(OSError):
