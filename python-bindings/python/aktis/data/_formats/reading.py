@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import pyarrow
+import pyarrow.compute
 
 from aktis.data import _batches
 
@@ -93,15 +94,26 @@ class FirstBlocks(Generic[_Told]):
 
     def of(self, part: Part, read: Callable[[Part], _Told]) -> _Told:
         """What the first block of the part's file tells."""
-        # Of a file that lies here it is seen when another one took its place, as one process may outlive that: `aktis.testing.local`.
-        version = os.stat(part.path).st_mtime_ns if part.store is None else 0
-        file = (part.path, part.size_bytes, version)
+        file = self._named(part)
         if file not in self._told:
-            while len(self._told) >= _FIRST_BLOCKS:
-                # Parts of a file come one after another.
-                del self._told[next(iter(self._told))]
-            self._told[file] = read(part)
+            self._keep(file, read(part))
         return self._told[file]
+
+    def keep(self, part: Part, told: _Told) -> None:
+        """What the first block, which was read with its part, has told."""
+        if not part.is_whole:
+            self._keep(self._named(part), told)
+
+    def _named(self, part: Part) -> tuple[str, int, int]:
+        # It is seen when another file took its place, as one process may outlive that: `aktis.testing.local`.
+        version = os.stat(part.path).st_mtime_ns if part.store is None else 0
+        return part.path, part.size_bytes, version
+
+    def _keep(self, file: tuple[str, int, int], told: _Told) -> None:
+        while len(self._told) >= _FIRST_BLOCKS:
+            # Parts of a file come one after another.
+            del self._told[next(iter(self._told))]
+        self._told[file] = told
 
 
 class Format:
@@ -120,6 +132,10 @@ class Format:
         """Whether rows of this file, which is not compressed, can be found from anywhere in it. Asked in the driver, of large
         files."""
         return False
+
+    def glimpse_bytes(self) -> int:
+        """How much of the beginning of a file :meth:`has_parts` reads first."""
+        return 0
 
     def read(self, part: Part) -> Iterable[Any]:
         """The rows, as tables, record batches or dicts of columns."""
@@ -170,7 +186,7 @@ class Reader:
     def _with_told(
         self, rows: pyarrow.RecordBatch, names: list[str], values: list[Any], part: Part
     ) -> pyarrow.RecordBatch:
-        """The rows with what their path tells; a column that they have themselves is not told."""
+        """The rows with what their path tells. Of a column that they have themselves it must tell the same."""
         for name, value in zip(names, values, strict=True):
             if name not in rows.schema.names:
                 column = pyarrow.repeat(pyarrow.scalar(value, pyarrow.string()), rows.num_rows)
@@ -181,7 +197,32 @@ class Reader:
                 raise ValueError(
                     f"read {part.path}: it has a column 'path' of its own; leave include_paths (or partitioning) out, or rename the column in the file"
                 )
+            else:
+                _check_told(rows.column(name), name, value, f"read {part.path}", self._format.function)
         return rows
+
+
+def _check_told(column: pyarrow.Array, name: str, told: str | None, doing: str, function: str) -> None:
+    """Fails if rows have another value than the path of their file tells: which of both is meant nobody can tell. As in Ray."""
+    try:
+        same: Any = pyarrow.scalar(told, pyarrow.string()).cast(column.type)
+    except pyarrow.ArrowInvalid:  # it is no value of this type
+        same = None
+    except pyarrow.ArrowNotImplementedError:  # nor can one be made of a text
+        same = None
+    if told is None:
+        differs = column.is_valid()
+    elif same is None:
+        differs = pyarrow.repeat(pyarrow.scalar(True), len(column))
+    else:
+        differs = pyarrow.compute.fill_null(pyarrow.compute.not_equal(column, same), True)
+    others = column.filter(differs)
+    if len(others):
+        said, has = ("null" if value is None else value for value in (told, others[0].as_py()))
+        raise ValueError(
+            f"{doing}: of the column {name!r} its path says {said} and the file has rows with {has}; {function}(..., partitioning=None) "
+            "takes what files have"
+        )
 
 
 def together(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
