@@ -15,6 +15,7 @@ from ._reading import _check_hints, _in_parts, _paths
 from .dataset import Dataset
 
 if TYPE_CHECKING:
+    from ._stores.finding import Foresees
     from ._stores.store import Store
 
 #: The smallest and the largest part of a file, and how many splits there are about: see the native source of files.
@@ -75,6 +76,13 @@ class Files(NamedTuple):
         said = lines.compression_said(function, self.open_args)
         is_hive = _partitioning.is_hive(function, self.partitioning)
         has_path = self.include_paths or _partitioning.needs_path_column(self.partitioning)
+
+        def foresees(listed: list[tuple[str, int]]) -> Iterable[tuple[str, int, int]]:
+            least = _least_bytes(sum(size for _, size in listed), parts)
+            looked_at = format.glimpse_bytes()
+            large = ((path, size) for path, size in listed if looked_at and size > least)
+            return [(path, 0, min(size, looked_at)) for path, size in large if lines.compression_of(path, said) is None]
+
         store, found = chosen_files(
             function,
             self.paths,
@@ -83,24 +91,26 @@ class Files(NamedTuple):
             self.partition_filter,
             self.shuffle,
             filesystem=self.filesystem if self.filesystem is not None else self.hints.get("filesystem"),
+            foresees=foresees,
         )
         reader = reading.Reader(format, said, store, has_path=has_path)
         definition = definition_of(reader, kind="read", name=f"Read{type(format).__name__}")
 
-        # Smaller ones are not cut, so that nobody needs to look into them. The native module has the last word.
-        total = sum(size for _, size, _ in found)
-        least = max(1, total // parts) if parts is not None else max(PART_BYTES, min(_MOST_BYTES, total // _SPLITS))
+        least = _least_bytes(sum(size for _, size, _ in found), parts)
 
         def has_parts(file: tuple[str, int, int]) -> bool:
             path, size, _ = file
             is_large = size > least and lines.compression_of(path, said) is None
             return is_large and format.has_parts(reading.Part(path, size, 0, size, None, store))
 
+        looked_at = _each(has_parts, store, found)
+        if store is not None:
+            store.forget_foreseen()
         plan = _native.plan().read_files(
             operation=f"{function}()",
             definition=definition.data,
             store=b"" if store is None else store.dumped(function) if store.can_look_again else None,
-            files=list(zip(found, _each(has_parts, store, found), strict=True)),
+            files=list(zip(found, looked_at, strict=True)),
             schema=format.schema(),
             rows_per_file=format.rows_per_file,
             is_hive=is_hive,
@@ -113,6 +123,11 @@ class Files(NamedTuple):
             [path for path, *_ in found],
             include_paths=self.include_paths,
         )
+
+
+def _least_bytes(total: int, parts: int | None) -> int:
+    """Smaller files are not cut, so that nobody needs to look into them. The native module has the last word."""
+    return max(1, total // parts) if parts is not None else max(PART_BYTES, min(_MOST_BYTES, total // _SPLITS))
 
 
 def _each(
@@ -139,8 +154,9 @@ def chosen_files(
     shuffle: Any,
     *,
     filesystem: Any = None,
+    foresees: Foresees | None = None,
 ) -> Found:
-    """The files that paths mean, with their sizes and versions."""
+    """The files that paths mean, with their sizes and versions. ``foresees``: as for ``finding.found_files``."""
     from ._stores import choosing, finding
 
     seed = _seed(function, shuffle)
@@ -149,7 +165,9 @@ def chosen_files(
     if store is None:
         found = _native.plan().find_files(f"{function}()", names, extensions, ignores_missing)
     elif names:
-        found = finding.found_files(store, names, extensions, ignores_missing=ignores_missing)
+        found = finding.found_files(
+            store, names, extensions, ignores_missing=ignores_missing, foresees=None if partition_filter else foresees
+        )
     else:
         raise ValueError(f"{function}() needs at least one path")
     if partition_filter is not None:

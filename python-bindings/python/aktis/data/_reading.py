@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: What Parquet files are called.
 _DEFAULT_EXTENSIONS: Any = ("parquet", "pq", "parq")
+#: So much of a file's end is read for its footer: `storage/footer.rs`.
+_FOOTER_BYTES = 64 << 10
 
 
 def read_parquet(
@@ -102,8 +104,9 @@ def read_parquet(
         skipped = _paths("read_parquet", skip_paths or [])
         texts = without("read_parquet", texts, skipped)
         store, chosen = chosen_files(
-            "read_parquet", texts, extensions, ignore_missing_paths, partition_filter, shuffle, filesystem=filesystem
-        )
+            "read_parquet", texts, extensions, ignore_missing_paths, partition_filter, shuffle, filesystem=filesystem,
+            foresees=None if skip_paths else _footers,
+        )  # fmt: skip
         names = without("read_parquet", [path for path, *_ in chosen], skipped)
         left = set(names)
         files = [file for file in chosen if file[0] in left]
@@ -112,6 +115,8 @@ def read_parquet(
     else:
         definition = b"" if store is None else store.dumped("read_parquet")
         plan = _native.plan().read_parquet_in(definition, files, is_hive, has_path, merge_schema)
+        if store is not None:
+            store.forget_foreseen()
     dataset = _in_parts(plan, parts)
     dataset = _partitioning.applied("read_parquet", dataset, partitioning, names, include_paths=include_paths)
     if filter is not None:
@@ -120,6 +125,11 @@ def read_parquet(
         return dataset
     # It was asked for by another argument.
     return dataset.select_columns([*columns, *(["path"] if include_paths and "path" not in columns else [])])
+
+
+def _footers(files: list[tuple[str, int]]) -> list[tuple[str, int, int]]:
+    """What the native module reads first of Parquet files."""
+    return [(path, max(0, size - _FOOTER_BYTES), size) for path, size in files]
 
 
 def range(n: int, **hints: Unpack[SourceHints]) -> Dataset:

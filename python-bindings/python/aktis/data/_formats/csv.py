@@ -67,10 +67,16 @@ class CSV(Format):
             # Options of pyarrow that were pickled call None for each invalid row, and print that it cannot be called.
             self._parse_options = csv.ParseOptions(**{name: getattr(parse, name) for name in _PARSE_FIELDS})
 
-    def has_parts(self, whole: Part) -> bool:
+    def _may_have_parts(self) -> bool:
         read, parse = self._read_options, self._parse_options
         skips = read.skip_rows or read.skip_rows_after_names
-        if parse.newlines_in_values or parse.escape_char or skips or not self._is_utf8:
+        return self._is_utf8 and not (parse.newlines_in_values or parse.escape_char or skips)
+
+    def glimpse_bytes(self) -> int:
+        return _GLIMPSE_BYTES if self._may_have_parts() and self._quote is not None else 0
+
+    def has_parts(self, whole: Part) -> bool:
+        if not self._may_have_parts():
             return False
         if self._quote is None:
             return True
@@ -83,12 +89,16 @@ class CSV(Format):
         stream, place = part.open_lines()
         is_first, block = place == 0, b""
         with stream:
-            if not part.begins_with(self._read_options.block_size):
+            is_told_here = part.begins_with(self._read_options.block_size)
+            if not is_told_here:
                 # So that types do not depend on where the file was cut.
                 file.know(*self._first_blocks.of(part, self._known_of_first))
             for block in self._blocks(stream):
                 if block.strip():
-                    yield file.table(block, place, is_first=is_first)
+                    table = file.table(block, place, is_first=is_first)
+                    if is_first and is_told_here and place == 0:
+                        self._first_blocks.keep(part, file.known())
+                    yield table
                     is_first = False
                 place += len(block)
         if not part.is_whole and self._quote is not None and block.count(self._quote) % 2:

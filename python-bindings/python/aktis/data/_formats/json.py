@@ -37,6 +37,9 @@ class JSON(Format):
         self._is_lines = is_lines
         self._first_blocks: FirstBlocks[pyarrow.Schema | None] = FirstBlocks()
 
+    def glimpse_bytes(self) -> int:
+        return 0 if self._is_lines else _GLIMPSE_BYTES
+
     def has_parts(self, whole: Part) -> bool:
         if self._is_lines:
             return True
@@ -60,13 +63,16 @@ class JSON(Format):
                 yield from self._document(first + b"".join(blocks), part)
                 return
             schema = self._parse_options.explicit_schema
-            if not part.begins_with(self._block_bytes):
+            is_told_here = part.begins_with(self._block_bytes)
+            if not is_told_here:
                 schema = self._first_blocks.of(part, self._schema_of_first)
             block = first
             while block:
                 if block.strip():
                     table = self._table(block, schema, part, place)
                     schema = self._widened(schema, table.schema, part, place)
+                    if is_told_here and place == 0:
+                        self._first_blocks.keep(part, schema)
                     yield table
                 place += len(block)
                 block = next(blocks, b"")

@@ -7,6 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from pyarrow import fs
@@ -15,6 +16,8 @@ from .backend import Entry, version_of
 
 #: Files that stay open: opening one is a request of its own.
 _OPEN_FILES = 128
+#: After so long a file is opened once more, beside a call that has not ended.
+_OPENING_SECONDS = 10.0
 _CHUNK_BYTES = 8 << 20
 #: S3 copies no more at once.
 _MOST_COPIED_BYTES = 5_000_000_000
@@ -32,6 +35,8 @@ class ArrowFiles:
 
     def _begin(self) -> None:
         self._open: OrderedDict[str, Any] = OrderedDict()
+        #: Files that are being opened: those who want the same one meanwhile wait for it.
+        self._opening: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
 
     def __getstate__(self) -> fs.FileSystem:
@@ -73,18 +78,47 @@ class ArrowFiles:
             if (file := self._open.get(path)) is not None:
                 self._open.move_to_end(path)
                 return file
-        file = self._filesystem.open_input_file(path)
+            opening = self._opening.get(path)
+            is_opened_here = opening is None
+            if opening is None:
+                opening = self._opening[path] = Future()
+        if not is_opened_here:
+            with contextlib.suppress(TimeoutError):
+                return opening.result(_OPENING_SECONDS)
+            # Whoever has begun to open it waits for an answer that does not come.
+        return self._open_now(path, opening)
+
+    def _open_now(self, path: str, opening: Future[Any]) -> Any:
+        try:
+            file = self._filesystem.open_input_file(path)
+        except BaseException as error:
+            self._end_opening(path, opening, None)
+            with contextlib.suppress(InvalidStateError):
+                opening.set_exception(error)
+            raise
+        self._end_opening(path, opening, file)
+        with contextlib.suppress(InvalidStateError):
+            opening.set_result(file)
+        return file
+
+    def _end_opening(self, path: str, opening: Future[Any], file: Any) -> None:
         with self._lock:
+            # If it was forgotten meanwhile, it is as files were before that.
+            if self._opening.get(path) is not opening:
+                return
+            del self._opening[path]
+            if file is None:
+                return
             self._open[path] = file
             # Whoever still reads from the oldest one holds it.
             while len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)
-        return file
 
     def forget(self) -> None:
         """Opens all files anew: an open one is as it was."""
         with self._lock:
             self._open.clear()
+            self._opening.clear()
 
     def write(self, local: str, path: str) -> None:
         """Makes a file of one that is here."""

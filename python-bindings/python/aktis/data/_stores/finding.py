@@ -5,27 +5,43 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from .backend import Entry
 from .store import Store
 
+#: Names and lengths of files to names, first bytes and ends of what is read of them.
+Foresees = Callable[[list[tuple[str, int]]], Iterable[tuple[str, int, int]]]
+
 _WILD = re.compile(r"[*?\[]")
 #: Of more paths each is looked at first.
 _LIKELY_FOLDERS = 8
+#: Of more files it takes longer to list them than to learn what their folder is.
+_FORESEEN_FILES = 64
 
 
 def found_files(
-    store: Store, paths: Sequence[str], extensions: Sequence[str] | None, *, ignores_missing: bool
+    store: Store,
+    paths: Sequence[str],
+    extensions: Sequence[str] | None,
+    *,
+    ignores_missing: bool,
+    foresees: Foresees | None = None,
 ) -> list[tuple[str, int, int]]:
-    """Names, lengths and versions of the files, in the order of the paths."""
+    """Names, lengths and versions of the files, in the order of the paths.
+
+    ``foresees``: which bytes of files of these names and lengths this process reads next: asked for as soon as they are listed, if they are few.
+    """
     plain = [path.rstrip("/") if not path.endswith("://") else path for path in paths]
     # What looks like a folder is listed before it is known that it is one: that is one answer less to wait for.
     likely = [path for path in plain if store.has_folders and _is_likely_folder(path)][:_LIKELY_FOLDERS]
     listings = {path: store.listing(path) for path in likely}
+    looks = store.looking(plain)
+    if foresees is not None and likely and likely == plain:
+        _foresee(store, listings, extensions, foresees)
     found: list[tuple[str, int, int]] = []
     missing: FileNotFoundError | None = None
-    for path, entry in zip(plain, store.entries(plain), strict=True):
+    for path, entry in zip(plain, looks(), strict=True):
         if entry is not None and entry.size is not None:
             found.append((path, entry.size, entry.version))
             continue
@@ -45,6 +61,26 @@ def found_files(
     if missing is not None and not found:
         raise missing
     return found
+
+
+def _foresee(
+    store: Store,
+    listings: dict[str, Callable[[], list[Entry]]],
+    extensions: Sequence[str] | None,
+    foresees: Foresees,
+) -> None:
+    """Asks for what will be read of the files of folders, before it is known that these are folders."""
+    try:
+        listed = [
+            (file.path, file.size)
+            for path, listing in listings.items()
+            for file in listing()
+            if file.size and _is_data(file.path[len(path) :], extensions)
+        ]
+    except OSError:  # whoever needs the list will say it
+        return
+    if len(listed) <= _FORESEEN_FILES:
+        store.foresee(foresees(sorted(listed)))
 
 
 def _is_likely_folder(path: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +14,7 @@ import pyarrow
 
 from .backend import Entry, Files
 from .file import RangeFile, Upcoming
+from .foreseen import Foreseen
 from .requests import Call, Request, all_answers, all_made, all_settled, made
 from .spec import MemoryFiles
 
@@ -40,6 +43,7 @@ class Store:
         #: What stands before a path of the filesystem to make the name that users see.
         self._prefix = prefix
         self._upcoming: Upcoming | None = None
+        self._foreseen = Foreseen()
 
     def __getstate__(self) -> tuple[Files, str]:
         return self._files, self._prefix
@@ -55,9 +59,12 @@ class Store:
         # Each worker would import what reaches the files, before its first request.
         shared_modules.ask(type(self._files).__module__)
         try:
-            return definition._dump(self, object()).data
+            data = definition._dump(self, object()).data
         except Exception as error:
             raise TypeError(f"{function}(): the filesystem cannot be sent to workers, which use it: {error}") from error
+        if self.can_look_again:
+            _keep(data, self)
+        return data
 
     @property
     def has_folders(self) -> bool:
@@ -72,11 +79,21 @@ class Store:
 
     def entries(self, names: Iterable[str]) -> list[Entry | None]:
         """What lies at each of these."""
+        return self.looking(names)()
+
+    def looking(self, names: Iterable[str]) -> Callable[[], list[Entry | None]]:
+        """Asks what lies at each of these; what is returned waits for the answers."""
         names = list(names)
         self._files.forget()
-        calls = [Call(functools.partial(self._files.entry, self._path(name)), f"look for {name}") for name in names]
-        found = zip(names, all_made(calls), strict=True)
-        return [None if entry is None else entry._replace(path=name) for name, entry in found]
+        requests = [
+            Request(functools.partial(self._files.entry, self._path(name)), f"look for {name}") for name in names
+        ]
+
+        def answers() -> list[Entry | None]:
+            found = zip(names, (request.result() for request in requests), strict=True)
+            return [None if entry is None else entry._replace(path=name) for name, entry in found]
+
+        return answers
 
     def described(self, names: list[str]) -> list[tuple[int, int] | None]:
         """Lengths and versions of files as they are now. Called by native plans. Of a folder with many of them all are listed at once."""
@@ -127,13 +144,21 @@ class Store:
         return Call(read, f"read {name}", end - start)
 
     def request(self, name: str, start: int, end: int) -> Request:
-        """Asks for bytes of a file."""
-        return Request(*self._reading(name, start, end))
+        """Asks for bytes of a file, unless that was foreseen."""
+        return self._foreseen.taken(name, start, end) or Request(*self._reading(name, start, end))
+
+    def foresee(self, ranges: Iterable[tuple[str, int, int]]) -> None:
+        """These bytes of files will be asked for in a moment: names, first bytes and ends."""
+        self._foreseen.add((wanted, Request(*self._reading(*wanted))) for wanted in ranges)
+
+    def forget_foreseen(self) -> None:
+        """What was foreseen and not asked for until now will not be."""
+        self._foreseen.forget()
 
     def read_ranges(self, name: str, ranges: list[tuple[int, int]]) -> list[bytes]:
         """Bytes of a file, with all requests under way at once. Called by the native reader of Parquet."""
-        calls = [self._reading(name, start, end) if end > start else Call(bytes, "") for start, end in ranges]
-        return all_made(calls)
+        requests = [self.request(name, start, end) if end > start else None for start, end in ranges]
+        return [b"" if request is None else request.result() for request in requests]
 
     def read_files(self, names: Iterable[str]) -> list[bytes | Exception]:
         """What lies at each of these, or why it cannot be read; many requests are under way at once."""
@@ -222,18 +247,30 @@ class Store:
 
 def load(definition: bytes) -> Store:
     """The store that was dumped: one per process, so that its connections serve all readers."""
+    from aktis._values import definition as _definition
     from aktis.data import _faults
 
     _faults.look()
-    store = _load(definition)
+    with _lock:
+        store = _stores.get(definition)
+    if store is None:
+        store = _keep(definition, _definition.load(definition))
     # Whoever asks for it begins something new, and files may have changed since the last time. Sinks have stores of their own kinds.
     if isinstance(store, Store):
         store._files.forget()
     return store
 
 
-@functools.lru_cache(maxsize=16)
-def _load(definition: bytes) -> Store:
-    from aktis._values import definition as _definition
+#: Those that were used last. In the process that has dumped one that is it: what it has connected need not be connected again.
+_stores: OrderedDict[bytes, Any] = OrderedDict()
+_lock = threading.Lock()
+_KEPT_STORES = 16
 
-    return _definition.load(definition)
+
+def _keep(definition: bytes, store: Any) -> Any:
+    with _lock:
+        _stores[definition] = store
+        _stores.move_to_end(definition)
+        while len(_stores) > _KEPT_STORES:
+            _stores.popitem(last=False)
+    return store
