@@ -1,7 +1,7 @@
 //! What the core calls an input, as a message with its blocks.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::main_loop::ExecutionLoop;
 use crate::block::BlockHandle;
 use crate::executor::core::event::{BlockSlice, InputContent, StartInput};
-use crate::ledger::journal;
+use crate::ledger::FoundInRows;
+use crate::ledger::journal::{self, JournalPart};
 use crate::sources::SourceBlock;
 use crate::sources::blocks::{self, BlockPart};
 use crate::stage_worker::SeenColumns;
@@ -48,6 +49,24 @@ pub(crate) struct Journals {
     pub(super) folder: Option<PathBuf>,
     /// Inputs that may have journals.
     pub(super) inputs: HashSet<u64>,
+    /// Where rows may be left out or are judged: attempts of this run, from this one on. Their journals are for later runs, since what
+    /// workers have told of rows is known by numbers that hold for all attempts of a run.
+    pub(super) counts_from: Option<u64>,
+}
+
+/// What an input has in journals.
+#[derive(Default)]
+pub(super) struct NotedOfInput {
+    parts: Vec<JournalPart>,
+    rows: u64,
+    found: FoundInRows,
+}
+
+impl NotedOfInput {
+    /// What was found of these rows.
+    pub(super) fn take_found(&mut self) -> FoundInRows {
+        std::mem::take(&mut self.found)
+    }
 }
 
 /// Bytes of a row, about, of the feed whose rows are longest.
@@ -70,6 +89,7 @@ impl ExecutionLoop {
         &self,
         start: StartInput,
         failing: Option<FailingSpec>,
+        noted: NotedOfInput,
     ) -> Result<(InputSpec, Vec<BlockHandle>), TaskFailure> {
         let input = InputSpec {
             sequence: self.place_of(&start),
@@ -84,7 +104,7 @@ impl ExecutionLoop {
             Some(progress) => progress.told(&start, input),
             None => input,
         };
-        let input = self.with_journal(&start, input);
+        let input = self.with_journal(&start, input, noted);
         match start.content {
             InputContent::Split(index) => {
                 let split = &self.splits[start.stage][index];
@@ -146,26 +166,61 @@ impl ExecutionLoop {
         }
     }
 
+    /// Where rows of the input are noted, if they are.
+    fn notes(&self, start: &StartInput) -> Option<&Path> {
+        let progress = self.progress.as_ref();
+        let is_noted = progress.is_none_or(|progress| progress.is_to_note(start));
+        self.journals.folder.as_deref().filter(|_| is_noted)
+    }
+
+    /// What is noted of an input with this number.
+    pub(super) fn noted_of(&self, start: &StartInput, number: u64) -> NotedOfInput {
+        let folder = self.notes(start);
+        let Some(folder) = folder.filter(|_| self.journals.inputs.contains(&number)) else {
+            return NotedOfInput::default();
+        };
+        let before = self.journals.counts_from.unwrap_or(u64::MAX);
+        let (parts, rows) = journal::chain(folder, number, before);
+        let mut found = FoundInRows::default();
+        for part in &parts {
+            match journal::found_of(part) {
+                Ok(more) => found.add(more),
+                // What is not noted is made again.
+                Err(error) => {
+                    tracing::warn!(%error, path = part.path, "a journal cannot be read");
+                    return NotedOfInput::default();
+                }
+            }
+        }
+        NotedOfInput { parts, rows, found }
+    }
+
     /// The same input, whose rows are noted, and which goes on from what was noted before.
-    fn with_journal(&self, start: &StartInput, input: InputSpec) -> InputSpec {
-        let Some(folder) = &self.journals.folder else {
+    fn with_journal(&self, start: &StartInput, input: InputSpec, noted: NotedOfInput) -> InputSpec {
+        let Some(folder) = self.notes(start) else {
             return input;
         };
         let progress = self.progress.as_ref();
-        if progress.is_some_and(|progress| !progress.is_to_note(start)) {
-            return input;
-        }
         let number = input.output.unwrap_or(input.sequence);
-        let (noted, noted_rows) = if self.journals.inputs.contains(&number) {
-            journal::chain(folder, number)
-        } else {
-            (Vec::new(), 0)
+        // Of rows that an attempt before has told of, this one says nothing: its journal would not have them.
+        let is_told = input
+            .failing
+            .as_ref()
+            .is_some_and(|one| !one.told.is_empty());
+        let journal = match is_told {
+            true => String::new(),
+            false => {
+                let path = journal::path_of(folder, input.attempt, number);
+                path.display().to_string()
+            }
         };
-        let path = journal::path_of(folder, input.attempt, number);
+        let before = self.stages[..start.stage].iter();
+        let steps_before = before.map(|start| start.spec().steps.len()).sum::<usize>();
         let input = InputSpec {
-            journal: path.display().to_string(),
-            noted,
-            noted_rows,
+            journal,
+            noted: noted.parts,
+            noted_rows: noted.rows,
+            steps_before: u32::try_from(steps_before).unwrap_or(u32::MAX),
             ..input
         };
         match progress {

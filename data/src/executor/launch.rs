@@ -117,8 +117,14 @@ pub(super) fn launch(job: &JobPlan, launch: Launch) -> Launched {
     let storing = storing(pool.as_ref(), messages.clone());
     let outputs_of_run = of_run(&outputs, job);
     let mut expectations = Expectations::new(job, rows_of_all(&splits));
+    let before = progress.as_ref().map(Progress::found_before);
+    let (judged, left_out) = before.unwrap_or_default();
     expectations.take_up(left.map_or(&[], |left| &left.judged));
-    let failed_rows = failed_rows(job, all_rows, pool.note_prefix(), outputs.keeper_mut());
+    expectations.take_up(&judged);
+    let mut failed_rows = failed_rows(job, all_rows, pool.note_prefix(), outputs.keeper_mut());
+    if !left_out.is_empty() {
+        failed_rows.keep(Some(left_out));
+    }
     let held = Arc::clone(share.held());
     let blocks = KeptBlocks::new(share.alone_bytes());
     let kinds = starts.iter().map(|start| start.kinds.len()).sum();
@@ -208,7 +214,9 @@ fn answers_to(messages: Sender<Message>) -> PoolAnswers {
 fn journals(job: &JobPlan, output: Option<&FolderOutput>) -> Journals {
     let left = output.map(FolderOutput::left);
     let output = output.filter(|_| job.notes_rows());
+    let counts_from = left.filter(|_| job.counts_rows());
     Journals {
+        counts_from: counts_from.map(|left| left.next_attempt),
         folder: output.and_then(FolderOutput::journal_folder),
         inputs: left.map(|left| left.journaled.clone()).unwrap_or_default(),
     }

@@ -40,16 +40,14 @@ pub(crate) struct Progress {
     origins: Origins<WrittenOutput>,
     /// Of each stage: the output of the job that it writes, if it is a last one.
     ends: Vec<Option<usize>>,
-    /// Of each stage: whether rows are judged in it. They are counted by input, so an input counts as a whole.
-    judges: Vec<bool>,
+    /// Of each stage: whether rows are judged in it, or may be left out. They are counted by input, so an input counts as a whole.
+    counts: Vec<bool>,
     outputs: u64,
     salvaged: Vec<Salvaged>,
     /// Which of these are the first rows of what is made again, each by an input of its own: the first ones of the first stage.
     rests: Vec<usize>,
     next_output: u64,
     first_steps: Option<u32>,
-    /// No stage leaves rows out, which may be others the next time, or judges them.
-    is_repeatable: bool,
 }
 
 impl Progress {
@@ -60,25 +58,34 @@ impl Progress {
         let takers = (0..job.stages.len()).map(|stage| job.edges_from(stage).count() as u64);
         let ends = job.stages.iter();
         let ends = ends.map(|stage| stage.end.as_ref().map(|end| end.output));
+        let found = left.salvaged.iter().map(found_in);
+        let origins = Origins::new(takers.collect(), left.ranges, &left.salvaged, found);
         Self {
-            origins: Origins::new(takers.collect(), left.ranges, &left.salvaged),
+            origins,
             ends: ends.collect(),
-            judges: job.stages.iter().map(StagePlan::expects).collect(),
+            counts: job.stages.iter().map(StagePlan::counts_rows).collect(),
             outputs: job.outputs.len() as u64,
             first_steps: Self::first_steps(job),
-            is_repeatable: !job.counts_rows(),
             rests: rests.map(|(number, _)| number).collect(),
             salvaged: left.salvaged,
             next_output: left.next_output,
         }
     }
 
-    /// How many steps make the rows that come to the last stage, if one stage does.
+    /// How many steps make the rows that come to the last stage, if one stage does, and leaves none out, which may be others the next time.
     pub(super) fn first_steps(job: &JobPlan) -> Option<u32> {
         match job.stages.as_slice() {
-            [first, _] => u32::try_from(first.steps.len()).ok(),
+            [first, _] if !first.loses_rows() => u32::try_from(first.steps.len()).ok(),
             _ => None,
         }
+    }
+
+    /// What an earlier run has found in rows that it noted.
+    pub(super) fn found_before(&self) -> (Vec<JudgedRows>, Vec<LeftOut>) {
+        let all = || self.salvaged.iter().map(|salvaged| &salvaged.whole);
+        let judged = all().flat_map(|span| &span.judged).copied();
+        let left_out = all().flat_map(|span| &span.left_out).cloned();
+        (judged.collect(), left_out.collect())
     }
 
     /// What the last stage begins with: inputs whose rows are noted.
@@ -139,7 +146,7 @@ impl Progress {
             ..input
         };
         let rest = self.rest(start).map(|number| &self.salvaged[number]);
-        if let Some(Span { rows, ranges }) = rest.and_then(|salvaged| salvaged.rest.as_ref()) {
+        if let Some(Span { rows, ranges, .. }) = rest.and_then(|salvaged| salvaged.rest.as_ref()) {
             return InputSpec {
                 done: all_but(ranges),
                 made_rows: *rows,
@@ -152,7 +159,7 @@ impl Progress {
                 InputContent::Split(_) => self.origins.done_before(input.sequence),
                 InputContent::Blocks { .. } => Vec::new(),
             },
-            is_marked: !self.is_last(start.stage) && !self.judges[start.stage],
+            is_marked: !self.is_last(start.stage) && !self.counts[start.stage],
             noted: noted.map_or_else(Vec::new, |noted| noted.parts.clone()),
             ..input
         }
@@ -163,22 +170,42 @@ impl Progress {
         self.is_last(start.stage) && self.ends.len() > 1 && self.noted(start).is_none()
     }
 
-    /// The same input, whose journal says what its rows are made of. Where rows may be left out, or are judged, nothing is said: the
-    /// ledger knows what was found only when outputs are told.
+    /// The same input, whose journal says what its rows are made of, and what was found on the way.
     pub(super) fn with_spans(&self, start: &StartInput, input: InputSpec) -> InputSpec {
-        let spans = if self.is_repeatable {
-            Spans {
-                steps: self.first_steps,
-                ..self.origins.spans((start.stage, start.sequence))
-            }
-        } else {
-            Spans::default()
+        let spans = self.origins.spans((start.stage, start.sequence));
+        let spans = spans.into_iter().map(|(span, found)| Span {
+            judged: found.iter().flat_map(|one| &one.judged).copied().collect(),
+            left_out: found
+                .iter()
+                .filter_map(|one| one.left_out.clone())
+                .collect(),
+            ..span
+        });
+        let spans = Spans {
+            spans: spans.collect(),
+            steps: self.first_steps,
         };
         InputSpec {
             spans: Some(spans),
             ..input
         }
     }
+}
+
+/// What was found of rows that are noted, as what counts with them.
+fn found_in(salvaged: &Salvaged) -> Vec<WrittenOutput> {
+    let Span {
+        judged, left_out, ..
+    } = &salvaged.whole;
+    let judged = WrittenOutput {
+        judged: judged.clone(),
+        ..WrittenOutput::default()
+    };
+    let left_out = left_out.iter().map(|left_out| WrittenOutput {
+        left_out: Some(left_out.clone()),
+        ..WrittenOutput::default()
+    });
+    left_out.chain([judged]).collect()
 }
 
 /// What steps have left out of the input, if any may.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use aktis_worker::TaskFailure;
 
 use super::failed_rows::Attempt;
+use super::inputs::NotedOfInput;
 use super::main_loop::{ExecutionLoop, WorkerRole};
 use super::progress::Working;
 use super::specs::KindStart;
@@ -109,13 +110,15 @@ impl ExecutionLoop {
         let attempt = attempt_of(&start);
         let input = (start.stage, start.sequence);
         let number = self.next_attempt;
+        let mut noted = self.noted_of(&start, working.number);
+        self.failed_rows.take_noted(input, noted.take_found());
         let failing = self.failed_rows.begin(worker, input, attempt, number);
         let is_rerun = attempt == Attempt::Rerun;
         self.expectations
             .begin(worker, (start.stage, place), is_rerun);
         self.times.begins(worker, is_rerun, Instant::now());
         self.given.insert(worker, blocks_of(&start));
-        let result = self.whole_input(start, place, failing);
+        let result = self.whole_input(start, place, failing, noted);
         let result =
             result.and_then(|(input, blocks)| self.pool.start_input(worker, input, blocks));
         self.checked(worker, result)
@@ -130,6 +133,8 @@ impl ExecutionLoop {
         let attempt = attempt_of(&start);
         let input = (start.stage, start.sequence);
         let number = self.next_attempt;
+        let mut noted = self.noted_of(&start, working.number);
+        self.failed_rows.take_noted(input, noted.take_found());
         let failing = self.failed_rows.queue(worker, input, attempt, number);
         let blocks = blocks_of(&start);
         let queued = QueuedInput {
@@ -139,7 +144,7 @@ impl ExecutionLoop {
         };
         self.queued.insert(worker, queued);
         self.times.pull(worker, Instant::now());
-        let result = self.whole_input(start, place, failing);
+        let result = self.whole_input(start, place, failing, noted);
         let result =
             result.and_then(|(input, blocks)| self.pool.queue_input(worker, input, blocks));
         self.checked(worker, result)
@@ -160,9 +165,10 @@ impl ExecutionLoop {
         start: StartInput,
         place: u64,
         failing: Option<FailingSpec>,
+        noted: NotedOfInput,
     ) -> Result<(WorkerInput, Vec<BlockHandle>), TaskFailure> {
         let (sizes, frames) = self.sizes.begin(start.stage, place);
-        let (mut input, blocks) = self.input_of(start, failing)?;
+        let (mut input, blocks) = self.input_of(start, failing, noted)?;
         (input.sizes, input.frames) = (sizes, frames);
         if !input.journal.is_empty() {
             let number = input.output.unwrap_or(input.sequence);

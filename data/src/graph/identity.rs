@@ -209,15 +209,6 @@ impl JobPlan {
         left == 0
     }
 
-    /// Whether a function may leave rows out that it fails for.
-    pub(crate) fn loses_rows(&self) -> bool {
-        let mut steps = self.stages.iter().flat_map(|stage| &stage.steps);
-        steps.any(|step| match &step.operator {
-            Operator::Map(call) => call.failures.loses_rows(),
-            _ => false,
-        })
-    }
-
     /// Whether it is worth noting rows that were made: a function makes them, and none of the steps behind it counts rows.
     pub(crate) fn notes_rows(&self) -> bool {
         let Some(stage) = self.stages.last() else {
@@ -230,18 +221,10 @@ impl JobPlan {
             return false;
         }
         let mut steps = stage.steps.iter().map(|step| &step.operator);
-        let is_guarded = |step: &Operator| match step {
-            Operator::Map(call) => call.failures.is_guarded(),
-            _ => false,
-        };
-        // What such a step gives goes on when its calls have ended, and rows that it has lost are told in another way.
-        if steps.clone().any(is_guarded) {
-            return false;
-        }
         let has_function = steps.any(|step| matches!(step, Operator::Map(_)));
-        // Rows that are noted do not come again to those who judge them.
-        let judges = self.stages.last().is_some_and(StagePlan::expects);
-        has_function && !judges && !steps.any(counts_rows)
+        // What several stages that run together have found is not told apart.
+        let is_told_apart = stage.group.is_none() || !stage.counts_rows();
+        has_function && is_told_apart && !steps.any(counts_rows)
     }
 }
 

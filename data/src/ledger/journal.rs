@@ -20,6 +20,7 @@ use bytes::Bytes;
 use prost::{Message, Oneof};
 
 use super::frames;
+use super::noted::FoundInRows;
 use super::spans::{SourceRange, Span, Spans};
 use crate::block;
 
@@ -60,6 +61,9 @@ struct WrittenRows {
     /// Arrow streams: one for rows with the same columns.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     rows: Vec<Bytes>,
+    /// What was found of the rows behind the place before.
+    #[prost(message, optional, tag = "3")]
+    found: Option<FoundInRows>,
 }
 
 /// A part of a journal that counts.
@@ -80,8 +84,18 @@ pub(super) fn is_journal(name: &str) -> bool {
 
 /// Which input a journal is of; `None`: it is none.
 pub(super) fn input_of(name: &str) -> Option<u64> {
-    let (_, input) = name.strip_suffix(ENDING)?.split_once('-')?;
-    input.parse().ok()
+    attempt_and_input(name).map(|(_, input)| input)
+}
+
+fn attempt_and_input(name: &str) -> Option<(u64, u64)> {
+    let (attempt, input) = name.strip_suffix(ENDING)?.split_once('-')?;
+    Some((attempt.parse().ok()?, input.parse().ok()?))
+}
+
+/// Which attempt has written a journal.
+fn attempt_of(path: &str) -> Option<u64> {
+    let name = Path::new(path).file_name()?.to_str()?;
+    attempt_and_input(name).map(|(attempt, _)| attempt)
 }
 
 /// The path of the journal of an attempt.
@@ -100,7 +114,7 @@ pub(crate) struct Salvaged {
     /// The number of the output that they would have been part of, and now are.
     pub(crate) number: u64,
     pub(crate) parts: Vec<JournalPart>,
-    /// The rows before those of `rest`, and what they are made of.
+    /// The rows before those of `rest`, what they are made of, and what was found of all that are noted.
     pub(crate) whole: Span,
     /// Then the first rows of a span, of which the others are to be made again.
     pub(crate) rest: Option<Span>,
@@ -115,7 +129,7 @@ pub(super) fn salvage(
     steps: Option<u32>,
     is_free: impl Fn(&SourceRange) -> bool,
 ) -> Option<Salvaged> {
-    let (parts, end) = chain(job, number);
+    let (parts, end) = chain(job, number, u64::MAX);
     let (head, _) = read(Path::new(&parts.first()?.path)).ok()?;
     let Some(Spans {
         spans,
@@ -125,12 +139,14 @@ pub(super) fn salvage(
         // An input of the source, whose rows it counts.
         let (input, from, to) = (number, 0, end);
         let ranges = vec![SourceRange { input, from, to }];
-        return ranges.iter().all(is_free).then_some(Salvaged {
-            number,
-            parts,
-            whole: Span { rows: 0, ranges },
-            rest: None,
-        });
+        if !ranges.iter().all(is_free) {
+            return None;
+        }
+        let whole = Span {
+            ranges,
+            ..Span::default()
+        };
+        return with_found(number, parts, whole, None);
     };
     let is_repeatable = steps.is_some() && steps == made_by;
     let mut whole = Span::default();
@@ -141,29 +157,45 @@ pub(super) fn salvage(
         }
         if whole.rows + span.rows > end {
             let rows = end - whole.rows;
-            let rest = (is_repeatable && rows > 0).then_some(Span { rows, ..span });
+            // What was found of the span is found again with the others of its rows.
+            let rest = (is_repeatable && rows > 0).then_some(Span {
+                rows,
+                ranges: span.ranges,
+                ..Span::default()
+            });
             if rest.is_some() {
-                best = Some(Salvaged {
-                    number,
-                    parts,
-                    whole,
-                    rest,
-                });
+                best = Some((parts, whole, rest));
             }
             break;
         }
-        whole.rows += span.rows;
-        whole.ranges.extend(span.ranges);
+        whole.add(span);
         if let Some(parts) = up_to(&parts, whole.rows) {
-            best = Some(Salvaged {
-                number,
-                parts,
-                whole: whole.clone(),
-                rest: None,
-            });
+            best = Some((parts, whole.clone(), None));
         }
     }
-    best
+    let (parts, whole, rest) = best?;
+    with_found(number, parts, whole, rest)
+}
+
+/// With what the journals say that was found of their rows; `None`: they cannot be read.
+fn with_found(
+    number: u64,
+    parts: Vec<JournalPart>,
+    mut whole: Span,
+    rest: Option<Span>,
+) -> Option<Salvaged> {
+    for part in &parts {
+        let found = found_of(part).ok()?;
+        let (judged, left_out) = found.of_attempt(attempt_of(&part.path)?);
+        whole.judged.extend(judged);
+        whole.left_out.extend(left_out);
+    }
+    Some(Salvaged {
+        number,
+        parts,
+        whole,
+        rest,
+    })
 }
 
 /// The parts of a chain before a place, if something was noted just there.
@@ -203,10 +235,14 @@ fn journals_of(job: &Path, input: u64) -> Vec<PathBuf> {
     of_input.map(|entry| entry.path()).collect()
 }
 
-/// The journals that an input is taken up with, in order, and the place where they end.
-pub(crate) fn chain(job: &Path, input: u64) -> (Vec<JournalPart>, u64) {
+/// The journals that an input is taken up with, in order, and the place where they end: of those that attempts before this one have written.
+pub(crate) fn chain(job: &Path, input: u64, before_attempt: u64) -> (Vec<JournalPart>, u64) {
     let mut spans: Vec<(u64, JournalPart)> = Vec::new();
     for path in journals_of(job, input) {
+        let attempt = attempt_of(&path.to_string_lossy());
+        if attempt.is_none_or(|attempt| attempt >= before_attempt) {
+            continue;
+        }
         let Ok((head, written)) = read(&path) else {
             continue;
         };
@@ -252,8 +288,8 @@ fn read(path: &Path) -> io::Result<(Head, Vec<WrittenRows>)> {
     Ok((head, written.collect()))
 }
 
-/// The rows of a journal's part, as Arrow streams.
-pub(crate) fn rows_of(part: &JournalPart) -> io::Result<Vec<Bytes>> {
+/// What a journal's part says.
+fn counting(part: &JournalPart) -> io::Result<impl Iterator<Item = WrittenRows>> {
     let (_, written) = read(Path::new(&part.path))?;
     if written.last().is_none_or(|last| last.to < part.to) {
         let why = format!(
@@ -262,10 +298,24 @@ pub(crate) fn rows_of(part: &JournalPart) -> io::Result<Vec<Bytes>> {
         );
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
     }
-    let counting = written
+    let to = part.to;
+    Ok(written
         .into_iter()
-        .take_while(|written| written.to <= part.to);
-    Ok(counting.flat_map(|written| written.rows).collect())
+        .take_while(move |written| written.to <= to))
+}
+
+/// The rows of a journal's part, as Arrow streams.
+pub(crate) fn rows_of(part: &JournalPart) -> io::Result<Vec<Bytes>> {
+    Ok(counting(part)?.flat_map(|written| written.rows).collect())
+}
+
+/// What was found of the rows of a journal's part.
+pub(crate) fn found_of(part: &JournalPart) -> io::Result<FoundInRows> {
+    let mut found = FoundInRows::default();
+    for more in counting(part)?.filter_map(|written| written.found) {
+        found.add(more);
+    }
+    Ok(found)
 }
 
 /// A journal that is being written.
@@ -279,14 +329,20 @@ impl Journal {
         Ok(made)
     }
 
-    /// Adds rows: these and those before are all there is up to this place.
-    pub(crate) fn add(&mut self, to: u64, batches: &[RecordBatch]) -> io::Result<()> {
+    /// Adds rows: these and those before are all there is up to this place. `found`: what was found behind the place before.
+    pub(crate) fn add(
+        &mut self,
+        to: u64,
+        batches: &[RecordBatch],
+        found: Option<FoundInRows>,
+    ) -> io::Result<()> {
         let alike = batches.chunk_by(|one, other| one.schema() == other.schema());
         let encode = |alike: &[RecordBatch]| {
             block::encode(&alike[0].schema(), alike).map_err(io::Error::other)
         };
         let rows: io::Result<Vec<Bytes>> = alike.map(encode).collect();
-        self.write(JournalEntry::Written(WrittenRows { to, rows: rows? }))
+        let rows = rows?;
+        self.write(JournalEntry::Written(WrittenRows { to, rows, found }))
     }
 
     fn write(&mut self, entry: JournalEntry) -> io::Result<()> {
@@ -299,6 +355,7 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::JudgedRows;
     use crate::testing::{ids, rows};
 
     fn ids_of(parts: &[JournalPart]) -> Vec<i64> {
@@ -311,27 +368,42 @@ mod tests {
     fn journals_go_on_where_others_end_and_are_cut_off_anywhere() {
         let job = tempfile::tempdir().expect("a temporary folder");
         let mut first = Journal::begin(&path_of(job.path(), 1, 7), 0, None).expect("begins");
-        first.add(2, &[rows(0, 2)]).expect("writes");
-        first.add(4, &[rows(2, 1), rows(3, 1)]).expect("writes");
+        first.add(2, &[rows(0, 2)], None).expect("writes");
+        first
+            .add(4, &[rows(2, 1), rows(3, 1)], None)
+            .expect("writes");
         let whole = fs::read(path_of(job.path(), 1, 7)).expect("reads");
         for cut in 0..=whole.len() {
             fs::write(path_of(job.path(), 1, 7), &whole[..cut]).expect("writes");
-            let (parts, end) = chain(job.path(), 7);
+            let (parts, end) = chain(job.path(), 7, u64::MAX);
             assert_eq!(ids_of(&parts), (0..end as i64).collect::<Vec<_>>());
         }
         // Another attempt that came less far, one that went on, one of another input.
         let mut slow = Journal::begin(&path_of(job.path(), 2, 7), 0, None).expect("begins");
-        slow.add(2, &[rows(0, 2)]).expect("writes");
+        slow.add(2, &[rows(0, 2)], None).expect("writes");
         let mut next = Journal::begin(&path_of(job.path(), 3, 7), 4, None).expect("begins");
-        next.add(5, &[]).expect("writes");
-        next.add(6, &[rows(4, 1)]).expect("writes");
+        next.add(5, &[], None).expect("writes");
+        next.add(6, &[rows(4, 1)], None).expect("writes");
         Journal::begin(&path_of(job.path(), 4, 8), 0, None).expect("begins");
-        let (parts, end) = chain(job.path(), 7);
+        let (parts, end) = chain(job.path(), 7, u64::MAX);
         assert_eq!((ids_of(&parts), end), (vec![0, 1, 2, 3, 4], 6));
         remove(job.path(), &HashSet::from([7]));
-        assert_eq!(chain(job.path(), 7), (Vec::new(), 0));
+        assert_eq!(chain(job.path(), 7, u64::MAX), (Vec::new(), 0));
         assert_eq!(journals_of(job.path(), 8).len(), 1);
     }
+
+    fn judged(rows: u64) -> FoundInRows {
+        let judged = JudgedRows {
+            operator: 2,
+            rows,
+            ..JudgedRows::default()
+        };
+        FoundInRows {
+            judged: vec![judged],
+            left_out: Vec::new(),
+        }
+    }
+
     #[test]
     fn journal_that_is_cut_off_anywhere_is_good_for_the_rows_that_it_has() {
         let range = |from| SourceRange {
@@ -346,6 +418,8 @@ mod tests {
             let spans = [0, 10, 20].map(|from| Span {
                 rows: 4,
                 ranges: vec![range(from)],
+                judged: judged(from).of_attempt(from).0,
+                ..Span::default()
             });
             let spans = Spans {
                 spans: spans.to_vec(),
@@ -353,7 +427,10 @@ mod tests {
             };
             let mut journal = Journal::begin(&path, 0, Some(spans)).expect("begins");
             for (place, first, count) in [(3, 0, 3), (4, 3, 1), (6, 4, 2), (9, 6, 3)] {
-                journal.add(place, &[rows(first, count)]).expect("writes");
+                let found = judged(count as u64);
+                journal
+                    .add(place, &[rows(first, count)], Some(found))
+                    .expect("writes");
             }
             let written = fs::read(&path).expect("reads");
             let mut seen = Vec::new();
@@ -364,6 +441,17 @@ mod tests {
                     .as_ref()
                     .map_or(Vec::new(), |found| ids_of(&found.parts));
                 let whole = found.as_ref().map_or(0, |found| found.whole.rows);
+                let of_rows = |attempt: u64| {
+                    let judged = found.iter().flat_map(|found| &found.whole.judged);
+                    let judged = judged.filter(|one| one.attempt == Some(attempt));
+                    judged.map(|one| one.rows).sum::<u64>()
+                };
+                assert_eq!(of_rows(1), rows.len() as u64, "as many as are noted");
+                assert_eq!(
+                    of_rows(10),
+                    if whole > 4 { 10 } else { 0 },
+                    "of whole spans"
+                );
                 let rest = found
                     .and_then(|found| found.rest)
                     .map_or(0, |rest| rest.rows);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use prost::Message;
 
 /// What steps have left out of an input that is used up.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct LeftOut {
     /// The attempt that has used it up: no two have the same.
     #[prost(uint64, tag = "1")]
@@ -21,7 +21,7 @@ pub(crate) struct LeftOut {
 }
 
 /// What one step has left out.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, PartialEq, Eq, Message)]
 pub(crate) struct LeftOutByStep {
     /// The step, counted through all stages.
     #[prost(uint32, tag = "1")]
@@ -41,6 +41,19 @@ pub(crate) struct LeftOutByStep {
     /// What was put aside: Arrow streams.
     #[prost(bytes = "bytes", repeated, tag = "6")]
     pub(crate) letters: Vec<Bytes>,
+}
+
+impl LeftOutByStep {
+    /// The same step has left out more.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.rows_in += more.rows_in;
+        self.rows += more.rows;
+        self.batches += more.batches;
+        if !more.last.is_empty() {
+            self.last = more.last;
+        }
+        self.letters.extend(more.letters);
+    }
 }
 
 impl LeftOut {

@@ -26,6 +26,7 @@ mod leftovers;
 mod legs;
 #[cfg(test)]
 mod legs_tests;
+mod noted;
 mod prepare;
 mod ranges;
 mod record;
@@ -51,6 +52,7 @@ pub use identity::{JobIdentity, OneOfSeveral};
 pub(crate) use journal::Salvaged;
 pub(crate) use left_out::{LeftOut, LeftOutByStep};
 pub(crate) use legs::{LEG_PREFIX, LegFolders, LegState};
+pub(crate) use noted::FoundInRows;
 pub use prepare::{
     PreparedFolder, Request, Resume, SaveMode, TakesUp, has_unfinished, prepare_folder,
 };

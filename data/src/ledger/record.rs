@@ -17,7 +17,7 @@ use crate::wire::spec::WrittenFile;
 /// The folder in a target that has the ledgers of its jobs. Readers pass over names that begin so.
 pub(super) const LEDGERS: &str = "_aktis";
 /// The form that this build writes and reads.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// One entry.
 #[derive(Clone, PartialEq, Message)]

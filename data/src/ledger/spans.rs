@@ -2,6 +2,9 @@
 
 use prost::Message;
 
+use super::left_out::LeftOut;
+use super::record::JudgedRows;
+
 /// To the end of an input, wherever that is.
 pub(crate) const END: u64 = u64::MAX;
 
@@ -28,6 +31,22 @@ pub(crate) struct Span {
     /// What they are made of.
     #[prost(message, repeated, tag = "2")]
     pub(crate) ranges: Vec<SourceRange>,
+    /// What expectations have found on the way from there.
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) judged: Vec<JudgedRows>,
+    /// What was left out on it.
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) left_out: Vec<LeftOut>,
+}
+
+impl Span {
+    /// The same with those of the span behind it.
+    pub(super) fn add(&mut self, next: Self) {
+        self.rows += next.rows;
+        self.ranges.extend(next.ranges);
+        self.judged.extend(next.judged);
+        self.left_out.extend(next.left_out);
+    }
 }
 
 /// What the first rows of an input are made of. Behind them come rows that others have a part of, too.

@@ -36,7 +36,7 @@ pub(crate) use seen::SeenColumns;
 use clock::WorkerClock;
 use marks::Marks;
 use meter::StageMeters;
-use noting::{Noted, Noting};
+use noting::{Finds, Noted, Noting};
 use output::Output;
 use running::RunningInput;
 use sizing::Sizing;
@@ -190,6 +190,14 @@ impl StageWorker {
             attempt: input.attempt,
         };
         let output = Output::open(&self.task, written, bounds)?;
+        let finds = failing.as_ref().map(|(failing, _)| Finds {
+            input: Arc::clone(failing),
+            steps_before: input.steps_before,
+        });
+        let noting = (!input.journal.is_empty()).then(|| {
+            let path = PathBuf::from(&input.journal);
+            Noting::new(path, input.noted_rows, input.spans).with_finds(finds)
+        });
         let is_evened = self.task.even_rows > 0 && !matches!(output, Output::Sink(_));
         Ok(RunningInput {
             stream,
@@ -207,8 +215,7 @@ impl StageWorker {
             rows_left: self.task.row_limit,
             is_at_end: false,
             noted: Noted::new(std::mem::take(&mut input.noted)),
-            noting: (!input.journal.is_empty())
-                .then(|| Noting::new(PathBuf::from(&input.journal), input.noted_rows, input.spans)),
+            noting,
             made_rows: input.made_rows,
             marks: input.is_marked.then(|| Marks::new(input.done)),
             asked: None,

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -13,8 +14,9 @@ use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
 use crate::block::{self, data_bytes};
-use crate::ledger::Spans;
 use crate::ledger::journal::{self, Journal, JournalPart};
+use crate::ledger::{FoundInRows, Spans};
+use crate::operators::failing::FailingInput;
 
 /// An input that is over by then is made again as fast as its rows would be read again.
 const WORTH_IT: Duration = Duration::from_millis(100);
@@ -29,6 +31,22 @@ const MAX_WAITING_BYTES: u64 = 16 << 20;
 /// So many of them say nothing yet of how fast they are made.
 const SOON_BYTES: u64 = 1 << 20;
 
+/// What is found of the rows of an input, beside those that come out.
+pub(super) struct Finds {
+    pub(super) input: Arc<FailingInput>,
+    /// Steps before those of the stage.
+    pub(super) steps_before: u32,
+}
+
+impl Finds {
+    /// What was found since this was last asked: of the rows that have come out, and none behind these.
+    fn take(&self) -> io::Result<Option<FoundInRows>> {
+        let found = self.input.take_handed_on(self.steps_before);
+        let found = found.map_err(io::Error::other)?;
+        Ok(Some(found).filter(|found| !found.is_empty()))
+    }
+}
+
 /// Notes the rows of an input.
 pub(super) struct Noting {
     path: PathBuf,
@@ -36,6 +54,8 @@ pub(super) struct Noting {
     from: u64,
     /// What the rows of the input are made of.
     spans: Option<Spans>,
+    /// Where steps and expectations say what they have found, if they do.
+    finds: Option<Finds>,
     /// `None`: nothing is noted yet.
     journal: Option<Journal>,
     waiting: Vec<RecordBatch>,
@@ -55,6 +75,7 @@ impl Noting {
             path,
             from,
             spans,
+            finds: None,
             journal: None,
             waiting: Vec::new(),
             waiting_bytes: 0,
@@ -65,6 +86,11 @@ impl Noting {
         }
     }
 
+    /// The same, with what is found of the rows.
+    pub(super) fn with_finds(self, finds: Option<Finds>) -> Self {
+        Self { finds, ..self }
+    }
+
     /// The sink has taken a batch. `before`: what was written before it is all that becomes of the rows before that place; `after`:
     /// so is what is written now. Returns whether noting goes on.
     pub(super) fn took(
@@ -73,6 +99,8 @@ impl Noting {
         before: Option<u64>,
         after: Option<u64>,
     ) -> bool {
+        // The rows of the batch were judged by now.
+        let before = before.filter(|_| self.finds.is_none());
         if before.is_some_and(|place| !self.reached(place)) {
             return false;
         }
@@ -134,7 +162,8 @@ impl Noting {
             Some(journal) => journal,
             none => none.insert(Journal::begin(&self.path, self.from, self.spans.take())?),
         };
-        journal.add(place, &self.waiting)?;
+        let found = self.finds.as_ref().map(Finds::take).transpose()?;
+        journal.add(place, &self.waiting, found.flatten())?;
         self.waiting.clear();
         self.waiting_bytes = 0;
         self.noted = place;

@@ -71,7 +71,21 @@ impl StageWorker {
             Arc::clone(&self.watch),
             !input.wanted_blocks.is_empty(),
         );
+        let failing = if input.journal.is_empty() {
+            failing
+        } else {
+            failing.noted_behind(self.first_function())
+        };
         Ok(Some((Arc::new(failing), places.map(Arc::new))))
+    }
+
+    /// The place of the first function among the operators of the stage, of which the source is the first.
+    fn first_function(&self) -> u32 {
+        let is_map = |step: &Operator| matches!(step, Operator::Map(_));
+        let first = self.task.steps.iter().position(is_map);
+        first.map_or(u32::MAX, |place| {
+            u32::try_from(place + 1).unwrap_or(u32::MAX)
+        })
     }
 
     /// The rows of the feeds, through all steps.

@@ -61,6 +61,37 @@ pub struct FailingSpec {
     /// Steps whose workers have died for want of memory, and how many rows a call may have at most since then.
     #[prost(message, repeated, tag = "7")]
     pub most_rows: Vec<MostRows>,
+    /// Rows that had come to steps before those of the attempt, which do not come again.
+    #[prost(message, repeated, tag = "8")]
+    pub came: Vec<CameBefore>,
+    /// What expectations had found in such rows.
+    #[prost(message, repeated, tag = "9")]
+    pub judged_before: Vec<JudgedBefore>,
+}
+
+/// How many rows have come to a step and do not come again.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct CameBefore {
+    /// The step, by its place in the stage.
+    #[prost(uint32, tag = "1")]
+    pub step: u32,
+    /// Rows.
+    #[prost(uint64, tag = "2")]
+    pub rows: u64,
+}
+
+/// What an expectation has found in rows that do not come again.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct JudgedBefore {
+    /// The expectation, by its place among the operators that report.
+    #[prost(uint32, tag = "1")]
+    pub operator: u32,
+    /// How many they are.
+    #[prost(uint64, tag = "2")]
+    pub rows: u64,
+    /// For how many of them it does not hold.
+    #[prost(uint64, tag = "3")]
+    pub violations: u64,
 }
 
 /// How many rows a call of a step may have at most.
@@ -79,6 +110,12 @@ impl FailingSpec {
     pub(crate) fn most_rows_of(&self, step: u32) -> Option<u64> {
         let found = self.most_rows.iter().find(|most| most.step == step);
         found.map(|most| most.rows)
+    }
+
+    /// How many rows have come to a step before those of the attempt.
+    pub(crate) fn came_before(&self, step: u32) -> u64 {
+        let found = self.came.iter().find(|came| came.step == step);
+        found.map_or(0, |came| came.rows)
     }
 
     /// Whether a step is looked after although it asks for nothing that needs it.

@@ -381,6 +381,9 @@ pub struct InputSpec {
     /// Of each feed: how much it is, where that is too much to be read for its columns.
     #[prost(message, repeated, tag = "26")]
     pub feed_sizes: Vec<FeedSize>,
+    /// Steps of stages before, for its journal.
+    #[prost(uint32, tag = "27")]
+    pub steps_before: u32,
 }
 
 /// How much a feed of an input is.

@@ -25,6 +25,9 @@ class Model:
     def __call__(self, batch):
         pass_gate(batch)
         time.sleep(0.03)
+        if kind == "noted":
+            with open(out + ".calls", "a") as calls:
+                calls.write("".join(f"{id} " for id in batch["id"]))
         check(batch, 97, 5)
         return {"id": batch["id"], "twice": batch["id"] * 2}
 
@@ -34,6 +37,9 @@ dead = {"on_error": "dead_letter"}
 if kind == "stages":
     ds = ds.map_batches(prepared, batch_size=25, **dead)
     ds = ds.map_batches(Model, batch_size=10, concurrency=2, num_gpus=1, **dead)
+elif kind == "noted":
+    ds = aktis.data.range(1000, override_num_blocks=1).expect("id <> 7", max_violations=1)
+    ds = ds.map_batches(Model, batch_size=10, concurrency=1, **dead).expect("id % 10 <> 0", max_violations=100)
 elif kind == "context":
     aktis.data.DataContext.get_current().on_error = "dead_letter"
     ds = ds.map_batches(Model, batch_size=10, concurrency=2)
@@ -80,3 +86,22 @@ def test_limits_count_the_rows_of_all_runs_and_may_be_other_ones(job, tmp_path):
     assert "goes on with a job that was left unfinished" in err
     assert "goes on with a job that was left unfinished" in finish(job("one", count))
     check(out, "one")
+
+
+def test_rows_of_an_input_that_were_noted_are_not_done_again(job, tmp_path):
+    """What was found of them counts: letters are there once, and no expectation is broken by rows that are counted twice."""
+    out, calls = tmp_path / "out", tmp_path / "out.calls"
+
+    def has_noted():
+        return any(path.stat().st_size > 20_000 for path in out.glob(".unfinished-*/*.journal"))
+
+    running = job("noted")
+    kill_when(running, has_noted)
+    before = len(calls.read_text().split())
+    assert "goes on with a job that was left unfinished" in finish(job("noted"))
+    check(out, "noted")
+    assert len(calls.read_text().split()) < before + ROWS
+    letters = aktis.data.read_dead_letters(str(out)).take_all()
+    assert all(
+        letter["position"]["row"] == letter["position"]["input_row"] == letter["row"]["id"] for letter in letters
+    )

@@ -16,6 +16,7 @@
 
 mod begun_with;
 mod blame;
+mod input_rows;
 mod letters;
 mod limits;
 
@@ -34,10 +35,10 @@ use crate::graph::{Operator, StagePlan};
 use crate::ledger::{LeftOut, LeftOutByStep, LeftOutOfLeg};
 use crate::operators::failing::letters::decode;
 use crate::plan::FailurePolicy;
-use crate::wire::failing::{FailingSpec, StepRow, ToldRows};
+use crate::wire::failing::{FailingSpec, StepRow};
 use crate::wire::spec::Report;
 use begun_with::BegunWith;
-use blame::Blame;
+use input_rows::InputRows;
 use limits::Counts;
 
 /// An input: its stage, and its place in the order of that.
@@ -92,17 +93,6 @@ pub(super) struct NewLetters {
     pub(super) step: usize,
     pub(super) operator: String,
     pub(super) stream: Bytes,
-}
-
-/// What is known of the rows of one input.
-#[derive(Default)]
-struct InputRows {
-    told: BTreeSet<StepRow>,
-    blame: Blame,
-    /// Of attempts that died, and of the one that is under way: they count when the input is used up. Rows that came to a step are
-    /// those of the attempt that came furthest.
-    counts: HashMap<u32, Counts>,
-    letters: Vec<(u32, Bytes)>,
 }
 
 /// What an attempt at an input begins with.
@@ -311,6 +301,7 @@ impl FailedRows {
             }
             spec = rows.blame.to_spec(&rows.told);
             spec.told = rows.told.iter().copied().collect();
+            rows.tell_noted(&mut spec);
         }
         if let Some(told) = self.done.get(&input) {
             spec.told = told.iter().copied().collect();
@@ -322,9 +313,18 @@ impl FailedRows {
             input,
             is_rerun: attempt == Attempt::Rerun,
             note_key,
-            rows_in: HashMap::new(),
+            rows_in: spec
+                .came
+                .iter()
+                .map(|came| (came.step, came.rows))
+                .collect(),
         };
         Some((spec, under_way))
+    }
+
+    /// How many steps are in stages before.
+    fn steps_before(&self, stage: usize) -> usize {
+        self.steps[..stage].iter().map(Vec::len).sum()
     }
 
     /// What a worker reports. Fails if more rows have failed than may.
@@ -373,7 +373,7 @@ impl FailedRows {
             return;
         };
         if self.is_kept {
-            let before = self.steps[..input.0].iter().map(Vec::len).sum();
+            let before = self.steps_before(input.0);
             self.left_out = rows.left_out(&self.steps[input.0], before);
         }
         let steps = &mut self.steps[input.0];
@@ -438,52 +438,6 @@ impl FailedRows {
     pub(super) fn counted(&self) -> impl Iterator<Item = impl Iterator<Item = u64>> {
         let steps = self.steps.iter();
         steps.map(|steps| steps.iter().map(|step| step.counts.rows))
-    }
-}
-
-impl InputRows {
-    /// What was told of steps behind this one: their rows may have other numbers in another attempt, which finds them again.
-    fn forget_behind(&mut self, first: u32) {
-        self.told.retain(|row| row.step <= first);
-        let behind = self.counts.iter_mut().filter(|(step, _)| **step > first);
-        behind.for_each(|(_, counts)| counts.forget_failures());
-        self.letters.retain(|&(step, _)| step <= first);
-    }
-
-    /// What is kept of steps that may lose rows, of which so many come before this stage.
-    fn left_out(&self, steps: &[StepState], before: usize) -> Vec<LeftOutByStep> {
-        let losing = (0..)
-            .zip(steps)
-            .filter(|(_, step)| step.policy.loses_rows());
-        let of_step = |(number, step): (u32, &StepState)| {
-            let counts = self.counts.get(&number).copied().unwrap_or_default();
-            let letters = self.letters.iter().filter(|(step, _)| *step == number);
-            LeftOutByStep {
-                step: u32::try_from(before).unwrap_or(u32::MAX) + number,
-                rows_in: counts.rows_in,
-                rows: counts.rows,
-                batches: counts.batches,
-                last: if counts.rows > 0 {
-                    step.last.clone()
-                } else {
-                    String::new()
-                },
-                letters: letters.map(|(_, stream)| stream.clone()).collect(),
-            }
-        };
-        losing.map(of_step).collect()
-    }
-
-    fn hear(&mut self, told: &ToldRows) {
-        let step = told.step;
-        self.told
-            .extend(told.rows.iter().map(|&row| StepRow { step, row }));
-        let counts = self.counts.entry(step).or_default();
-        counts.rows += told.rows.len() as u64;
-        counts.batches += told.batches;
-        if !told.letters.is_empty() {
-            self.letters.push((step, told.letters.clone()));
-        }
     }
 }
 

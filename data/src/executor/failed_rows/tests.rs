@@ -11,7 +11,7 @@ use crate::sources::blocks::{BlockPart, handed_on, position_of};
 use crate::stage_worker::StageWorker;
 use crate::testing::{self, ids, test_map};
 use crate::wire::encode_task;
-use crate::wire::failing::NotedCall;
+use crate::wire::failing::{NotedCall, ToldRows};
 use crate::wire::spec::{InputSpec, StepReport};
 
 const WORKER: WorkerKey = WorkerKey(1);

@@ -22,7 +22,7 @@ mod tests;
 use std::collections::{HashMap, VecDeque};
 
 use crate::executor::core::event::BlockKey;
-use crate::ledger::{DoneRanges, END, Salvaged, SourceRange, Span, Spans};
+use crate::ledger::{DoneRanges, END, Salvaged, SourceRange, Span};
 use segments::{MadeOf, SegmentKey, SegmentPiece, Segments};
 
 pub(crate) use segments::Settled;
@@ -100,18 +100,22 @@ struct NotedRows {
 
 impl<O> Origins<O> {
     /// Nothing is under way. `takers`: of each stage, how many others its rows go to; `done_before`: what earlier runs have done of
-    /// inputs that they have not done as a whole; `salvaged`: what they have noted.
+    /// inputs that they have not done as a whole; `salvaged`: what they have noted; `found`: what counts with each of these.
     pub(crate) fn new(
         takers: Vec<u64>,
         done_before: HashMap<u64, DoneRanges>,
         salvaged: &[Salvaged],
+        found: impl Iterator<Item = Vec<O>>,
     ) -> Self {
         let mut segments = Segments::default();
-        let noted = salvaged.iter().map(|salvaged| {
+        let noted = salvaged.iter().zip(found).map(|(salvaged, found)| {
             // As one row: none of these rows is anywhere else.
             let whole = segments.begin();
             let ranges = salvaged.whole.ranges.clone();
             segments.close(whole, MadeOf::Source(ranges), 1);
+            for found in found {
+                segments.attach(whole, found);
+            }
             let mut pieces = vec![SegmentPiece {
                 segment: whole,
                 rows: 1,
@@ -184,20 +188,24 @@ impl<O> Origins<O> {
         Some(self.blocks.remove(&key)?.pieces)
     }
 
-    /// What the first rows of an input are made of that only this input has; so a journal of it counts up to there.
-    pub(crate) fn spans(&self, input: InputKey) -> Spans {
-        let spans = match self.inputs.get(&input).map(|input| &input.from) {
-            Some(From::Pieces { pieces, .. }) => {
-                let spans = pieces.iter().map_while(|&piece| {
-                    let ranges = self.segments.alone(piece)?;
-                    let rows = piece.rows;
-                    Some(Span { rows, ranges })
-                });
-                spans.collect()
-            }
-            _ => Vec::new(),
+    /// What the first rows of an input are made of that only this input has, with what counts together with these rows; so a journal of it
+    /// counts up to there.
+    pub(crate) fn spans(&self, input: InputKey) -> Vec<(Span, Vec<&O>)> {
+        let pieces = match self.inputs.get(&input).map(|input| &input.from) {
+            Some(From::Pieces { pieces, .. }) => pieces.as_slice(),
+            _ => &[],
         };
-        Spans { spans, steps: None }
+        let spans = pieces.iter().map_while(|&piece| {
+            let mut attached = Vec::new();
+            let ranges = self.segments.alone(piece, &mut attached)?;
+            let span = Span {
+                rows: piece.rows,
+                ranges,
+                ..Span::default()
+            };
+            Some((span, attached))
+        });
+        spans.collect()
     }
 
     /// A block of an input that goes to the next stage, if there is one, with its rows; `marks`: rows and places, in pairs, from the

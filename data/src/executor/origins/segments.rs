@@ -112,18 +112,30 @@ impl<O> Segments<O> {
         self.touch(key, component);
     }
 
-    /// What these rows are made of, if nobody else has rows of it.
-    pub(super) fn alone(&self, piece: SegmentPiece) -> Option<Vec<SourceRange>> {
-        let (made_of, rows) = self.segments.get(&piece.segment)?.whole.as_ref()?;
+    /// What these rows are made of, if nobody else has rows of it. Adds to `attached` what counts together with them.
+    pub(super) fn alone<'a>(
+        &'a self,
+        piece: SegmentPiece,
+        attached: &mut Vec<&'a O>,
+    ) -> Option<Vec<SourceRange>> {
+        let segment = self.segments.get(&piece.segment)?;
+        let (made_of, rows) = segment.whole.as_ref()?;
         if *rows != piece.rows {
             return None;
         }
+        let component = segment.component.and_then(|one| self.components.get(&one));
+        if component.is_some_and(|one| one.segments.len() > 1) {
+            return None;
+        }
+        attached.extend(component.iter().flat_map(|one| &one.outputs));
         match made_of {
             MadeOf::Source(ranges) => Some(ranges.clone()),
             MadeOf::Pieces(pieces) => {
-                let ranges: Option<Vec<_>> =
-                    pieces.iter().map(|&piece| self.alone(piece)).collect();
-                Some(ranges?.concat())
+                let mut ranges = Vec::new();
+                for &piece in pieces {
+                    ranges.extend(self.alone(piece, attached)?);
+                }
+                Some(ranges)
             }
         }
     }

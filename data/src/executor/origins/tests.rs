@@ -104,7 +104,7 @@ impl Run {
             stages,
             takers,
             losing,
-            origins: Origins::new(counts, done_before.clone(), &[]),
+            origins: Origins::new(counts, done_before.clone(), &[], std::iter::empty()),
             blocks: BTreeMap::new(),
             waiting: vec![Vec::new(); stages],
             under_way: Vec::new(),
@@ -167,7 +167,7 @@ impl Run {
     /// Rows that a journal may count: nobody else has rows of what they are made of.
     fn check_spans(&self, input: InputKey, came: &[(u64, Sources)]) {
         let mut own = came.iter().map(|(_, sources)| sources);
-        for span in self.origins.spans(input).spans {
+        for (span, _) in self.origins.spans(input) {
             let sources: Sources = (0..span.rows)
                 .flat_map(|_| own.next().expect("has them").clone())
                 .collect();

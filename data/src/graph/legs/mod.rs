@@ -131,7 +131,7 @@ impl JobPlan {
 
     /// Whether something is counted over all of its rows: those that functions fail for, or that violate expectations.
     pub(crate) fn counts_rows(&self) -> bool {
-        self.loses_rows() || self.stages.iter().any(StagePlan::expects)
+        self.stages.iter().any(StagePlan::counts_rows)
     }
 
     /// The part up to there, without an end, and the rest, which reads the leg with this number.
@@ -204,6 +204,19 @@ impl StagePlan {
     pub(crate) fn expects(&self) -> bool {
         let mut steps = self.steps.iter();
         steps.any(|step| matches!(step.operator, Operator::Expect(_)))
+    }
+
+    /// Whether a function of it may leave rows out that it fails for.
+    pub(crate) fn loses_rows(&self) -> bool {
+        self.steps.iter().any(|step| match &step.operator {
+            Operator::Map(call) => call.failures.loses_rows(),
+            _ => false,
+        })
+    }
+
+    /// Whether rows are judged in it, or may be left out.
+    pub(crate) fn counts_rows(&self) -> bool {
+        self.expects() || self.loses_rows()
     }
 
     /// Whether its source gives just the rows that the plan says, and the same ones in every run.

@@ -15,6 +15,7 @@ use crate::operators::failing::TOLD_AFTER;
 use crate::operators::failing::letters::{place_of, row_of, together};
 use crate::sources::Position;
 use crate::wire::expect::Judged;
+use crate::wire::failing::JudgedBefore;
 
 /// Rows of an input that are told as examples, of each expectation.
 pub(crate) const EXAMPLES: usize = 5;
@@ -27,6 +28,8 @@ pub(crate) struct Judgements(Mutex<BTreeMap<u32, Tally>>);
 struct Tally {
     rows: u64,
     violations: u64,
+    /// Those of them that are noted with rows that have come out.
+    noted: (u64, u64),
     /// How many there were so far.
     examples: usize,
     untold: Vec<Example>,
@@ -67,6 +70,33 @@ impl Example {
 }
 
 impl Judgements {
+    /// Of an input of which an earlier run has judged so much, and noted it.
+    pub(crate) fn behind(before: &[JudgedBefore]) -> Self {
+        let tallies = before.iter().map(|one| {
+            let tally = Tally {
+                rows: one.rows,
+                violations: one.violations,
+                noted: (one.rows, one.violations),
+                has_changed: true,
+                ..Tally::default()
+            };
+            (one.operator, tally)
+        });
+        Self(Mutex::new(tallies.collect()))
+    }
+
+    /// Of expectations behind this operator: rows, and those that violate them, since this was last asked.
+    pub(crate) fn take_unnoted(&self, behind: u32) -> Vec<(u32, u64, u64)> {
+        let mut all = self.0.lock();
+        let behind = all.iter_mut().filter(|(operator, _)| **operator > behind);
+        let news = behind.filter_map(|(&operator, tally)| {
+            let now = (tally.rows, tally.violations);
+            let before = std::mem::replace(&mut tally.noted, now);
+            (now.0 > before.0).then(|| (operator, now.0 - before.0, now.1 - before.1))
+        });
+        news.collect()
+    }
+
     /// Counts rows that came. `examples` makes as many of them as are wanted, given the number of the first row: what is told has both, also
     /// where another thread ends the job. Gives the violations so far.
     pub(super) fn count(

@@ -6,10 +6,12 @@ use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use parking_lot::Mutex;
 
+use super::handed_on::HandedOn;
 use super::lost::Lost;
 use super::notes::Notes;
 use super::untold::Untold;
 use super::watch::Watch;
+use crate::ledger::{FoundInRows, JudgedRows};
 use crate::operators::expect::Judgements;
 use crate::wire::failing::{FailingSpec, ToldRows};
 
@@ -32,6 +34,10 @@ pub(crate) struct FailingInput {
     pub(super) untold: Mutex<Untold>,
     over_limit: Mutex<Option<TaskFailure>>,
     pub(super) lost: Lost,
+    /// What steps have left out of what they have handed on, where rows that are left are noted.
+    pub(super) handed_on: Option<HandedOn>,
+    /// Expectations before this operator see rows of places that are not out.
+    first_noted: u32,
 }
 
 impl FailingInput {
@@ -44,17 +50,47 @@ impl FailingInput {
         is_rerun: bool,
     ) -> Self {
         Self {
+            judgements: Judgements::behind(&spec.judged_before),
             spec,
             sequence,
             worker,
             notes,
             watch,
             is_rerun,
-            judgements: Judgements::default(),
             untold: Mutex::default(),
             over_limit: Mutex::default(),
             lost: Lost::default(),
+            handed_on: None,
+            first_noted: 0,
         }
+    }
+
+    /// The same, of whose rows those are noted that come out: what is found of them behind this operator is kept for that.
+    pub(crate) fn noted_behind(self, operator: u32) -> Self {
+        Self {
+            handed_on: Some(HandedOn::default()),
+            first_noted: operator,
+            ..self
+        }
+    }
+
+    /// What was found since this was last asked, of what has been handed on. `steps_before`: in stages before.
+    pub(crate) fn take_handed_on(&self, steps_before: u32) -> Result<FoundInRows, TaskFailure> {
+        let left_out = self
+            .handed_on
+            .as_ref()
+            .map(|handed_on| handed_on.take(steps_before));
+        let judged = self.judgements.take_unnoted(self.first_noted).into_iter();
+        let judged = judged.map(|(operator, rows, violations)| JudgedRows {
+            operator: steps_before + operator,
+            rows,
+            violations,
+            ..JudgedRows::default()
+        });
+        Ok(FoundInRows {
+            judged: judged.collect(),
+            left_out: left_out.transpose()?.unwrap_or_default(),
+        })
     }
 
     /// Fails if a row was found: for blocks that are made again, and are to have the rows that they had.

@@ -19,6 +19,7 @@
 //! before they begin where the driver finds them ([`notes`]); a call that takes too long is noted by the watch, which then ends
 //! the process.
 
+mod handed_on;
 mod held;
 mod input;
 pub(crate) mod letters;
@@ -50,6 +51,7 @@ use crate::operators::udf::FailedRow;
 use crate::plan::{FailurePolicy, OnError};
 use crate::sources::Places;
 use crate::wire::failing::{BlamedRow, FailingSpec, NotedCall};
+use handed_on::FoundOfStep;
 use held::{CallInWork, with_held};
 use letters::Letter;
 use lost::LostOfStep;
@@ -77,6 +79,10 @@ pub(crate) struct Guard {
     errored_batch: Option<u64>,
     /// Rows that were left out of batches which were not handed on yet.
     lost: LostOfStep,
+    /// What else is known of them, where rows that are left are noted.
+    found: FoundOfStep,
+    /// Rows that had come to the step before those of this attempt, which do not come again.
+    came_before: u64,
     /// Whether whoever pulls can be given a pause.
     may_pause: bool,
     /// Rows and batches that this attempt has told of.
@@ -115,6 +121,8 @@ impl Guard {
             batches: 0,
             errored_batch: None,
             lost: LostOfStep::default(),
+            found: FoundOfStep::default(),
+            came_before: input.spec.came_before(step),
             may_pause: behind.iter().all(passes_pauses),
             failed_rows: 0,
             failed_batches: 0,
@@ -155,6 +163,9 @@ impl Guard {
         self.batches += 1;
         let rows = first..first + batch.num_rows() as u64;
         let lost_before = self.input.lost.before(self.step);
+        if self.loses_rows() && self.input.handed_on.is_some() {
+            self.found.came(number, batch.num_rows() as u64);
+        }
         let mut whole = CallPiece::new(batch, first, number);
         whole.lost_before = lost_before;
         let told: BTreeSet<u64> = self.told.range(rows.clone()).copied().collect();
@@ -204,6 +215,9 @@ impl Guard {
     /// All that is left of a batch has gone on.
     pub(crate) fn handed_on(&mut self, batch: u64) {
         self.input.lost.add(self.step, self.lost.take(batch));
+        if let Some(handed_on) = self.input.handed_on.as_ref().filter(|_| self.loses_rows()) {
+            handed_on.add(self.step, &mut self.found, batch);
+        }
     }
 
     /// Whether a row is called once more that has failed, alone, so many times: one that an earlier attempt had done.
@@ -261,15 +275,16 @@ impl Guard {
         let row = piece.row(failed.position);
         self.lost.add(piece.batch_number, row);
         let is_new = self.errored_batch.replace(piece.batch_number) != Some(piece.batch_number);
+        let number = self.came_before + row;
         let letter = (self.policy.on_error() == OnError::DeadLetter)
             .then(|| {
                 letters::encode_one(&Letter {
                     rows: &piece.batch,
                     failed,
                     operator: &self.name,
-                    position: self.places.as_ref().and_then(|places| places.at(row)),
+                    position: self.places.as_ref().and_then(|places| places.at(number)),
                     input: self.input.sequence,
-                    input_row: row,
+                    input_row: number,
                     attempts: found_by.attempts,
                     worker: &found_by.worker,
                     time_micros: found_by.time_micros,
@@ -277,6 +292,10 @@ impl Guard {
             })
             .transpose()?;
         let last = format!("{}: {}", failed.error, failed.message);
+        if self.input.handed_on.is_some() {
+            self.found
+                .add(piece.batch_number, is_new, letter.clone(), &last);
+        }
         let mut untold = self.input.untold.lock();
         untold.add((self.step, &self.name), row, is_new, letter, last);
         drop(untold);

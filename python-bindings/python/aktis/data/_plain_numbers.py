@@ -19,8 +19,8 @@ def view(column: pyarrow.Array) -> numpy.ndarray:
     kind = column.type
     if len(column) > 0 and types.is_boolean(kind):
         first, begin = divmod(column.offset, 8)
-        memory = numpy.frombuffer(column.buffers()[1], numpy.uint8, offset=first)
-        return numpy.unpackbits(memory, count=begin + len(column), bitorder="little")[begin:].astype(bool)
+        bits = numpy.frombuffer(column.buffers()[1], numpy.uint8, offset=first)
+        return numpy.unpackbits(bits, count=begin + len(column), bitorder="little")[begin:].astype(bool)
     if len(column) == 0 or not (types.is_integer(kind) or types.is_floating(kind)):
         return column.to_numpy(zero_copy_only=False)
     dtype = numpy.dtype(kind.to_pandas_dtype())

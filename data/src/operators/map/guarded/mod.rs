@@ -133,8 +133,7 @@ impl BatchStream for GuardedMap {
     }
 
     fn position(&self) -> Option<u64> {
-        // Rows that are left out are told when their input is used up: nothing before that is all there is of any.
-        if !self.ready.is_empty() || self.guard.loses_rows() {
+        if !self.ready.is_empty() {
             return None;
         }
         match self.first_row {
@@ -144,8 +143,7 @@ impl BatchStream for GuardedMap {
     }
 
     fn position_before(&self) -> Option<u64> {
-        let may_tell = self.given == 1 && !self.guard.loses_rows();
-        let first = self.first_row.filter(|_| may_tell);
+        let first = self.first_row.filter(|_| self.given == 1);
         first.map(|first| first + self.went_on.0)
     }
 }
