@@ -198,9 +198,14 @@ fn what_a_worker_started_in_another_session_ends_with_it() {
     assert!(is_alive(left), "it lives as long as its worker");
     kill(worker);
     match zygote.reply() {
-        ZygoteReply::Exited { pid, cause, .. } => {
+        ZygoteReply::Exited {
+            pid,
+            cause,
+            is_killed,
+            ..
+        } => {
             let told = format!("was killed by signal 9 (SIGKILL) (pid {worker})");
-            assert_eq!((pid, cause), (worker, told));
+            assert_eq!((pid, cause, is_killed), (worker, told, true));
         }
         other => panic!("{other:?}"),
     }

@@ -97,14 +97,14 @@ fn start_worker(start: &WorkerStart, out: &Shared) -> Result<i32, Box<dyn std::e
     )?;
     let out = Arc::clone(out);
     std::thread::spawn(move || {
-        let cause = child
-            .wait()
-            .map_or_else(|error| error.to_string(), describe);
+        let status = child.wait();
+        let is_killed = matches!(&status, Ok(status) if status.signal() == Some(9));
+        let cause = status.map_or_else(|error| error.to_string(), describe);
         let exited = ZygoteReply::Exited {
             pid,
             cause,
             is_out_of_memory: false,
-            is_killed: false,
+            is_killed,
         };
         let _ = say(&out, &exited);
     });

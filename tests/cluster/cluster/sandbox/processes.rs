@@ -274,10 +274,10 @@ fn fork(host: &Arc<HostProcesses>, start: WorkerStart, say: &mpsc::UnboundedSend
     let say = say.clone();
     tokio::spawn(async move {
         let life = live(&world, pid, &start, &hang_up);
-        let cause = tokio::select! {
+        let (cause, is_killed) = tokio::select! {
             biased;
-            () = killed.notified() => "was killed by signal 9",
-            () = life => "ended",
+            () = killed.notified() => ("was killed by signal 9", true),
+            () = life => ("ended", false),
         };
         let dying = world.state.lock().unwrap().dying;
         tokio::time::sleep(dying).await;
@@ -286,7 +286,7 @@ fn fork(host: &Arc<HostProcesses>, start: WorkerStart, say: &mpsc::UnboundedSend
             pid,
             cause: cause.to_owned(),
             is_out_of_memory: false,
-            is_killed: false,
+            is_killed,
         });
     });
 }
