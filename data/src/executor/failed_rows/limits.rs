@@ -74,27 +74,27 @@ impl StepState {
     fn check(&self, counts: Counts, expected: Option<u64>) -> Result<(), TaskFailure> {
         let Counts { rows, batches, .. } = counts;
         if let Some(most) = self.policy.max_errors.filter(|&most| rows > most) {
-            return Err(self.too_many(counts, &format!("max_errors={most}")));
+            return Err(self.too_many(counts, &format!("more than max_errors={most}")));
         }
         if let Some(most) = self
             .policy
             .max_errored_batches
             .filter(|&most| batches > most)
         {
-            let limit = format!("max_errored_blocks={most}: rows of {batches} batches failed");
-            return Err(self.too_many(counts, &limit));
+            let limit = format!("max_errored_blocks={most}");
+            return Err(self.too_many(counts, &format!("in {batches} batches, more than {limit}")));
         }
         let ratio = self.policy.max_error_ratio.map(f64::from_bits);
         let is_beyond = |most: f64| expected.is_some_and(|all| share_exceeds(rows, all, most));
         match ratio {
             Some(most) if is_beyond(most) => {
-                Err(self.too_many(counts, &format!("max_error_ratio={most}")))
+                Err(self.too_many(counts, &format!("more than max_error_ratio={most}")))
             }
             _ => Ok(()),
         }
     }
 
-    fn too_many(&self, counts: Counts, limit: &str) -> TaskFailure {
+    fn too_many(&self, counts: Counts, beyond: &str) -> TaskFailure {
         let Counts { rows_in, rows, .. } = counts;
         let failed = if rows == 1 { "row has" } else { "rows have" };
         let look = match self.policy.on_error() {
@@ -106,7 +106,7 @@ impl StepState {
         TaskFailure::new(
             ErrorCode::Application,
             format!(
-                "{}: {rows} {failed} failed of the {rows_in} that came so far, more than {limit} allows. The last of them: {}. {look}",
+                "{}: {rows} {failed} failed of the {rows_in} that came so far, {beyond} allows. The last of them: {}. {look}",
                 self.name,
                 one_line(&self.last)
             ),
