@@ -1,8 +1,12 @@
 //! How rows move on: releasing outputs, making inputs, pulling within the budget, starting and ending workers.
 
+use aktis_common::resources::{CPU, MEMORY};
+use aktis_common::scheduling::{ClusterView, NodeView};
+
 use super::Executor;
 use super::event::{Effect, WorkerKey};
 use super::recovery::start_of;
+use super::sizing;
 use super::stage::{Active, Input, Stage, Work};
 use super::workers::{Paused, WorkerState};
 
@@ -313,7 +317,9 @@ impl Executor {
         } else {
             stage.early_workers()
         };
-        if let Some(kind) = stage.kind_to_start((waiting + active).max(early)) {
+        let kind = stage.kind_to_start((waiting + active).max(early));
+        if let Some(kind) = kind.filter(|_| self.has_memory_for_another(index)) {
+            let stage = &mut self.stages[index];
             let worker = WorkerKey(self.next_worker);
             self.next_worker += 1;
             stage.workers.add(worker, kind);
@@ -325,6 +331,7 @@ impl Executor {
             });
             return true;
         }
+        let stage = &mut self.stages[index];
         if let Some((worker, has_no_work)) = stage.spare_worker() {
             stage.workers.remove(worker);
             self.effects.push(Effect::StopWorker(worker));
@@ -336,6 +343,31 @@ impl Executor {
         }
         false
     }
+}
+
+impl Executor {
+    /// Whether one more worker of the stage has the memory that it counts for: where that is what limits them, workers that a stage has
+    /// beyond its target hold theirs until they are done with their inputs. One is owed to each stage.
+    fn has_memory_for_another(&self, index: usize) -> bool {
+        if self.stages[index].workers.count() == 0 || !is_memory_scarce(&self.setup.view) {
+            return true;
+        }
+        let count = |of: fn(&Stage) -> usize| self.stages.iter().map(of).sum::<usize>();
+        count(|stage| stage.workers.count()) < count(Stage::target_workers)
+    }
+}
+
+/// Whether not every processor can have a worker, for want of memory.
+fn is_memory_scarce(view: &ClusterView) -> bool {
+    let is_short = |node: &NodeView| {
+        let total = node.resources.total();
+        total.get(MEMORY).whole()
+            < total
+                .get(CPU)
+                .whole()
+                .saturating_mul(sizing::WORKER_MEMORY.whole())
+    };
+    sizing::is_memory_known(view) && view.nodes().iter().any(is_short)
 }
 
 /// Whether the worker has an input that no other has died over: such a one is alone with its worker.

@@ -5,7 +5,7 @@ use aktis_common::scheduling::{ClusterView, NodeView, PlacementRequest};
 
 /// What a worker counts for whose memory nobody has said: its interpreter with the libraries that functions use, a batch on its way in,
 /// and one on its way out. Where this is more than a processor's share of a node, not all of its processors get a worker.
-const WORKER_MEMORY: Quantity = Quantity::from_whole(96 << 20);
+pub(super) const WORKER_MEMORY: Quantity = Quantity::from_whole(96 << 20);
 
 /// What a stage needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,7 +107,7 @@ impl PoolDemand {
 }
 
 /// Whether all nodes say how much memory tasks may have.
-fn is_memory_known(view: &ClusterView) -> bool {
+pub(super) fn is_memory_known(view: &ClusterView) -> bool {
     let total = |node: &NodeView| node.resources.total().get(MEMORY);
     view.nodes().iter().all(|node| !total(node).is_zero())
 }

@@ -1,6 +1,11 @@
 //! How many workers each stage has, from the first one on, and what nodes that come and go make of that.
 
+use aktis_common::ids::NodeId;
+use aktis_common::resources::{MEMORY, NodeResources, Quantity, ResourceSet};
+use aktis_common::scheduling::{ClusterView, NodeView};
+
 use super::super::event::*;
+use super::super::sizing::WORKER_MEMORY;
 use super::nodes::view;
 use super::scenario::Scenario;
 use super::world::World;
@@ -71,6 +76,40 @@ fn pool_grows_by_all_that_waits() {
         assert!(workers >= waiting.min(4), "{waiting} wait, {workers} start");
     }
     assert!(!world.executor.is_stage_done(0));
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
+}
+
+/// What a stage has beyond its target holds its memory until its input is done: one worker is owed to the other stage meanwhile.
+#[test]
+fn workers_are_as_many_as_have_memory_also_while_the_bottleneck_moves() {
+    let mut scenario = two_stages(60);
+    for shape in &mut scenario.stages {
+        shape.workers = 8;
+        shape.bundle_rows = 2;
+    }
+    scenario.nodes = vec![8];
+    let mut world = World::new(scenario);
+    let memory = Quantity::from_whole(4 * WORKER_MEMORY.whole());
+    world.executor.setup.view = ClusterView::new(vec![NodeView {
+        id: NodeId::new([1; 16]),
+        resources: NodeResources::new(
+            ResourceSet::of_cpus(8).with(MEMORY, memory),
+            Vec::new(),
+            [].into(),
+        ),
+    }]);
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    let mut most = 0;
+    for turn in 0.. {
+        let stage = turn / 8 % 2;
+        if !try_step_of(&mut world, stage) && !try_step_of(&mut world, 1 - stage) {
+            break;
+        }
+        most = most.max(world.executor.workers(0).0 + world.executor.workers(1).0);
+    }
+    assert!((3..=5).contains(&most), "{most}");
     world.run_on();
     assert_eq!(world.outcome, Some(Ok(())));
 }
