@@ -7,7 +7,7 @@ use super::ExecutionOptions;
 use super::pool::StagePool;
 use super::shares::StoreShare;
 use crate::graph::{EdgeKind, JobPlan, SortRoom, StagePlan};
-use crate::sources;
+use crate::sources::{self, ReadRoom};
 
 /// The budget where nobody knows the size of the store.
 const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
@@ -25,6 +25,10 @@ const SCARCE_BUDGET_BYTES: u64 = 256 << 20;
 pub(super) const RELATIONAL_PART: u64 = 2;
 /// Where there is both, this part of it is for what is asked for ahead.
 const AHEAD_PART: u64 = 4;
+/// A reader gives so much at once where blocks are that large: each batch costs a little, whatever it holds.
+const BATCH_BYTES: u64 = 8 << 20;
+/// It gives so much where they are smaller.
+const MIN_BATCH_BYTES: u64 = 256 << 10;
 /// Inputs of a worker that answers are under way for: one, and the next.
 const INPUTS_UNDER_WAY: u64 = 2;
 
@@ -38,6 +42,8 @@ pub(super) struct Sizes {
     relational_workers: u64,
     /// What all workers of the job may have asked for ahead.
     ahead_bytes: u64,
+    /// What a worker reads as a whole has no more.
+    row_group_bytes: u64,
     workers: u64,
 }
 
@@ -74,6 +80,7 @@ impl Sizes {
             relational_bytes: held_bytes - ahead_bytes,
             ahead_bytes,
             relational_workers: at_once.sum::<u64>().clamp(1, all),
+            row_group_bytes: share.alone_bytes() / all,
             workers: all,
         }
     }
@@ -95,8 +102,18 @@ impl Sizes {
         self.relational_bytes / workers
     }
 
-    /// What a worker of this stage may have asked for ahead of an input.
-    pub(super) fn ahead_bytes(&self, stage: &StagePlan) -> u64 {
+    /// What a worker of this stage may hold of what it reads.
+    pub(super) fn read_room(&self, stage: &StagePlan) -> ReadRoom {
+        ReadRoom {
+            most_rows: u64::MAX,
+            batch_bytes: self.block_bytes.clamp(MIN_BATCH_BYTES, BATCH_BYTES),
+            row_group_bytes: self.row_group_bytes,
+            ahead_bytes: self.ahead_bytes(stage),
+        }
+    }
+
+    /// What it may have asked for ahead of an input.
+    fn ahead_bytes(&self, stage: &StagePlan) -> u64 {
         self.ahead_bytes / (self.workers * INPUTS_UNDER_WAY * far_sources(stage).max(1))
     }
 }

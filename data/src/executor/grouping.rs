@@ -14,7 +14,7 @@ use crate::graph::{
     GroupMember, GroupRoom, GroupTask, JobPlan, PartitionBy, Partitioner, SourcePlan, StageGroup,
     StagePlan,
 };
-use crate::sources::{self, Split};
+use crate::sources::{self, ReadRoom, Split};
 use crate::wire::group::{GroupPosition, MemberPosition, SplitPosition};
 
 /// More threads of one worker would mostly wait for each other.
@@ -75,8 +75,12 @@ pub(super) fn split(group: &StageGroup) -> Split {
     }
 }
 
-/// What its worker does. `ahead_bytes`: what may be asked for ahead of one input.
-pub(super) fn task(group: &StageGroup, ahead_bytes: u64) -> Result<GroupTask, DataFusionError> {
+/// What its worker does. `room`: for each of its inputs.
+pub(super) fn task(group: &StageGroup, room: ReadRoom) -> Result<GroupTask, DataFusionError> {
+    let room = ReadRoom {
+        most_rows: READ_ROWS,
+        ..room
+    };
     let member = |stage: &StagePlan| {
         let table = stage
             .source
@@ -90,10 +94,7 @@ pub(super) fn task(group: &StageGroup, ahead_bytes: u64) -> Result<GroupTask, Da
                 _ => Ok(table.schema()),
             };
         let source = match table {
-            Some(table) => Some((
-                source_settings(stage, READ_ROWS, ahead_bytes)?,
-                columns(table)?,
-            )),
+            Some(table) => Some((source_settings(stage, room)?, columns(table)?)),
             None => None,
         };
         let keys = match &stage.partitioner {

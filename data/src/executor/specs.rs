@@ -10,7 +10,7 @@ use super::splits::row_work;
 use crate::block::BlockHandle;
 use crate::graph::{EdgeKind, JobPlan, StagePlan, StageTask};
 use crate::registered::Registered;
-use crate::sources::{self, RowWork, Wanted, blocks};
+use crate::sources::{self, ReadRoom, RowWork, Wanted, blocks};
 use crate::wire::encode_task;
 use crate::wire::spec::StageSpec;
 
@@ -73,7 +73,7 @@ fn kind_start(
     let (steps, captured) = stage.to_steps(kind);
     let task = StageTask {
         name: stage.name(),
-        source: source_settings(stage, u64::MAX, sizes.ahead_bytes(stage))?,
+        source: source_settings(stage, sizes.read_room(stage))?,
         steps,
         sink: stage.sink_settings(),
         block_bytes: sizes.block_bytes,
@@ -88,7 +88,7 @@ fn kind_start(
         },
         partitioner: stage.partitioner.clone(),
         group: match &stage.group {
-            Some(group) => Some(grouping::task(group, sizes.ahead_bytes(stage))?),
+            Some(group) => Some(grouping::task(group, sizes.read_room(stage))?),
             None => None,
         },
     };
@@ -127,11 +127,10 @@ fn asks_for_columns(job: &JobPlan, index: usize) -> bool {
     job.edges_from(index).any(|edge| asks(edge.to))
 }
 
-/// What the stage's source is read with. `most_rows`: no batch needs to have more. `ahead_bytes`: what may be asked for ahead of an input.
+/// What the stage's source is read with.
 pub(super) fn source_settings(
     stage: &StagePlan,
-    most_rows: u64,
-    ahead_bytes: u64,
+    room: ReadRoom,
 ) -> Result<Registered, DataFusionError> {
     let Some((plan, table)) = stage
         .source
@@ -144,8 +143,7 @@ pub(super) fn source_settings(
         columns: &plan.columns,
         filters: &plan.filters,
         batch_rows: stage.batch_rows,
-        most_rows,
-        ahead_bytes,
+        room,
     };
     sources::settings_of(table, &wanted)
 }

@@ -163,10 +163,31 @@ pub(crate) struct Wanted<'a> {
     pub(crate) filters: &'a [Expr],
     /// Rows that the first function gets at once, if that was asked for.
     pub(crate) batch_rows: Option<usize>,
+    pub(crate) room: ReadRoom,
+}
+
+/// What a worker may hold of what it reads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ReadRoom {
     /// No batch needs to have more.
     pub(crate) most_rows: u64,
+    /// What a batch has where no number of rows was asked for.
+    pub(crate) batch_bytes: u64,
+    /// What is read as a whole has no more, where it can be read in pieces.
+    pub(crate) row_group_bytes: u64,
     /// What was asked for ahead of an input may be so much, and one piece more.
     pub(crate) ahead_bytes: u64,
+}
+
+#[cfg(test)]
+impl ReadRoom {
+    /// Where nothing is asked for ahead.
+    pub(crate) const OF_TESTS: Self = Self {
+        most_rows: u64::MAX,
+        batch_bytes: 8 << 20,
+        row_group_bytes: 64 << 20,
+        ahead_bytes: 0,
+    };
 }
 
 /// What one worker reads a source with; may keep what it learns between inputs.

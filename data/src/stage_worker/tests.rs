@@ -372,11 +372,10 @@ fn counting_reads_no_columns() {
 fn repeated_input_leaves_out_what_was_delivered() {
     let range = crate::sources::RangeTable::new(1000);
     let wanted = crate::sources::Wanted {
-        ahead_bytes: 0,
         columns: &[0],
         filters: &[],
         batch_rows: None,
-        most_rows: u64::MAX,
+        room: crate::sources::ReadRoom::OF_TESTS,
     };
     let task = StageTask {
         name: "Read".to_owned(),

@@ -30,6 +30,21 @@ where
     true
 }
 
+/// The outcome of `read`, which is tried again where that may help.
+pub(crate) fn read_again<T, E>(mut read: impl FnMut() -> Result<T, E>) -> Result<T, E>
+where
+    E: Error + 'static,
+{
+    let mut tries = 0;
+    loop {
+        let outcome = read();
+        tries += 1;
+        if !is_worth_another(&outcome, tries) {
+            return outcome;
+        }
+    }
+}
+
 fn pause_after(error: &(dyn Error + 'static), tries: u32) -> Option<Duration> {
     let may_pass = os_error::number(error).is_some_and(|number| MAY_PASS.contains(&number));
     if !may_pass || tries >= TRIES {

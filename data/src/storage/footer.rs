@@ -23,7 +23,7 @@ use parquet::file::metadata::{
 use parquet::schema::types::SchemaDescPtr;
 
 use super::Store;
-use super::again::is_worth_another;
+use super::again::read_again;
 use super::in_order::in_order;
 use super::locate::DataFile;
 use crate::error::PlanError;
@@ -34,13 +34,15 @@ use crate::panics::text_of;
 const CONCURRENT_FOOTERS: usize = 32;
 /// How much of a file's end is read first: most footers fit.
 const FOOTER_HINT_BYTES: usize = 64 << 10;
+/// Values that are told by a dictionary are much longer than that where they have so many times its bytes.
+const MUCH_SHORTER: u64 = 4;
 
 /// One row group of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RowGroupInfo {
     /// Rows.
     pub rows: u64,
-    /// Bytes of its columns before compression.
+    /// Bytes of its columns before compression, about.
     pub bytes: u64,
 }
 
@@ -68,14 +70,7 @@ pub(crate) fn read_footers_here(paths: &[String]) -> Result<Vec<FileFooter>, Pla
         paths,
         || None,
         |last, path| {
-            let mut tries = 0;
-            let read = loop {
-                let outcome = read_here(path);
-                tries += 1;
-                if !is_worth_another(&outcome, tries) {
-                    break outcome;
-                }
-            };
+            let read = read_again(|| read_here(path));
             let (file, metadata) = read.map_err(|error| invalid(path, &error))?;
             footer_of(file, metadata, last)
         },
@@ -138,12 +133,11 @@ fn invalid(path: &str, error: &ParquetError) -> PlanError {
     }
 }
 
-/// Reads no statistics: plans are made without them, and workers read them with the rows.
+/// Reads no statistics of values: plans are made without them, and workers read them with the rows.
 fn reader() -> ParquetMetaDataReader {
     let options = ParquetMetaDataOptions::new()
         .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
-        .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
-        .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+        .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll);
     ParquetMetaDataReader::new()
         .with_metadata_options(Some(options))
         .with_prefetch_hint(Some(FOOTER_HINT_BYTES))
@@ -173,9 +167,25 @@ fn footer_of(
 pub(crate) fn row_groups(metadata: &ParquetMetaData) -> Vec<RowGroupInfo> {
     let group = |group: &RowGroupMetaData| RowGroupInfo {
         rows: u64::try_from(group.num_rows()).unwrap_or(0),
-        bytes: u64::try_from(group.total_byte_size()).unwrap_or(0),
+        bytes: bytes_of(group),
     };
     metadata.row_groups().iter().map(group).collect()
+}
+
+/// Bytes of a row group before compression, or of its values, where a dictionary has made these much shorter.
+fn bytes_of(group: &RowGroupMetaData) -> u64 {
+    let bytes = |told: i64| u64::try_from(told).unwrap_or(0);
+    let encoded = bytes(group.total_byte_size());
+    let columns = group.columns().iter().map(|column| {
+        let values = column.unencoded_byte_array_data_bytes();
+        bytes(values.unwrap_or(0).max(column.uncompressed_size()))
+    });
+    let values: u64 = columns.sum();
+    if values > MUCH_SHORTER * encoded {
+        values
+    } else {
+        encoded
+    }
 }
 
 /// The columns of a file, and what in its footer says them: those of the next one are mostly the same.
@@ -251,11 +261,32 @@ impl MetadataFetch for FetchFrom {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, Int64Array, LargeStringArray, RecordBatch, StringArray};
+    use arrow::array::{
+        ArrayRef, BinaryArray, Int64Array, LargeStringArray, RecordBatch, StringArray,
+    };
     use arrow::datatypes::DataType;
     use parquet::arrow::ArrowWriter;
 
     use super::*;
+
+    #[test]
+    fn rows_are_as_long_as_their_values_also_where_these_lie_in_a_dictionary() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let bytes_of = |kinds: u8| {
+            let value = |row: u16| vec![row.to_le_bytes()[0] % kinds; 10_000];
+            let data: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..1000).map(value)));
+            let batch = RecordBatch::try_from_iter([("data", data)]).expect("is one column");
+            let path = folder.path().join(format!("{kinds}.parquet"));
+            let file = std::fs::File::create(&path).expect("creates");
+            let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("begins");
+            writer.write(&batch).expect("writes");
+            writer.close().expect("ends");
+            let footers = read_footers_here(&[path.display().to_string()]).expect("reads");
+            footers[0].row_groups[0].bytes
+        };
+        assert!((10_000_000..11_000_000).contains(&bytes_of(3)));
+        assert!((1_000_000..11_000_000).contains(&bytes_of(200)));
+    }
 
     #[test]
     fn columns_are_those_of_each_file_also_where_only_the_embedded_schema_tells() {

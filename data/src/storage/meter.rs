@@ -82,7 +82,8 @@ impl MeteredStore {
         }
     }
 
-    fn count(&self, bytes: u64) {
+    /// Counts what was read.
+    pub(super) fn count(&self, bytes: u64) {
         self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
     }
 }

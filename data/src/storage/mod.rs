@@ -13,6 +13,7 @@ mod remote;
 mod store;
 mod walk;
 
+pub(crate) use again::read_again;
 pub use footer::{FileFooter, RowGroupInfo};
 pub(crate) use footer::{KnownColumns, footer_here, read_footers, read_footers_here, row_groups};
 pub use hive::PathColumns;

@@ -91,6 +91,11 @@ impl Store {
         self.remote.as_ref()?.take_refused()
     }
 
+    /// Somebody has read so much of its files without it.
+    pub(crate) fn has_read(&self, bytes: u64) {
+        self.store.count(bytes);
+    }
+
     /// Bytes read so far.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.store.bytes_read()

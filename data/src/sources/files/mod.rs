@@ -332,11 +332,10 @@ mod tests {
         let table = FilesTable::new("read_x()", None, files, reader(None), BOTH, None);
         let table = table.expect("no column is known");
         let wanted = Wanted {
-            ahead_bytes: 0,
             columns: &[],
             filters: &[],
             batch_rows: None,
-            most_rows: u64::MAX,
+            room: crate::sources::ReadRoom::OF_TESTS,
         };
         let settings = table.settings(&wanted).expect("travels");
         let mut reader = (KIND.reader)(&settings).expect("is understood");

@@ -16,8 +16,10 @@ use datafusion_common::tree_node::TreeNode;
 use datafusion_expr::{Expr, Operator};
 use datafusion_physical_expr::PhysicalExpr;
 use datafusion_physical_expr::utils::collect_columns;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
 
 use super::spec::{FilePart, ScanSpec};
+use super::views::{self, Viewed};
 use crate::block;
 use crate::columns;
 use crate::error::reason_of;
@@ -38,6 +40,7 @@ pub(crate) struct ScanColumns {
     told: PathColumns,
     columns: Vec<usize>,
     predicate: Option<Expression>,
+    batch_bytes: u64,
     /// Whether nobody has seen the columns of all files.
     is_unread: bool,
 }
@@ -58,6 +61,7 @@ impl ScanColumns {
             },
             columns: scan.columns.iter().map(|&column| column as usize).collect(),
             predicate: predicate.transpose()?,
+            batch_bytes: scan.batch_bytes,
             is_unread: scan.is_unread,
         })
     }
@@ -115,6 +119,7 @@ impl ScanColumns {
             .collect();
         let mut fields = wanted.clone();
         let (mut pushed, mut filter) = (None, None);
+        let mut looked_at = Vec::new();
         let is_long = first.bytes > LONG_ROW_BYTES.saturating_mul(first.rows);
         let chooses_early = is_far || is_long || self.predicate.as_ref().is_some_and(divides);
         if let Some(predicate) = &self.predicate {
@@ -139,18 +144,27 @@ impl ScanColumns {
                 );
                 filter = Some(predicate.bind(&Schema::new(fields.clone()))?);
             }
+            looked_at = names;
         }
         let read = fields
             .iter()
             .filter_map(|field| own.index_of(field.name()).ok());
-        let read = read.collect();
+        let read: Vec<usize> = read.collect();
+        let row_bytes = first.bytes / first.rows.max(1);
+        let as_read = views::read_as(own, row_bytes, &looked_at);
+        let whole = match as_read == *own {
+            true => None,
+            false => Some(Arc::new(own.project(&read)?)),
+        };
         let partitions = self.told.of(&first.path);
         let partitions = partitions
             .into_iter()
             .filter(|(name, _)| self.partitions.contains(name))
             .collect();
         Ok(Adapter {
-            own: Arc::clone(own),
+            whole,
+            as_read,
+            batch_bytes: self.batch_bytes,
             read,
             pushed,
             chooses_early,
@@ -198,9 +212,12 @@ fn divides(predicate: &Expression) -> bool {
 
 /// How files of one kind are read.
 pub(crate) struct Adapter {
-    /// The file's columns.
-    pub(crate) own: SchemaRef,
-    /// Which of them are read.
+    /// The file's columns, as they are read.
+    pub(crate) as_read: SchemaRef,
+    /// Those that are read, as they are, if that is not the same.
+    whole: Option<SchemaRef>,
+    batch_bytes: u64,
+    /// Which of the file's columns are read.
     pub(crate) read: Vec<usize>,
     /// What the reader knows of the rows that are wanted.
     pub(crate) pushed: Option<Arc<dyn PhysicalExpr>>,
@@ -219,6 +236,20 @@ impl Adapter {
     /// Whether the reader gives just the rows that are wanted, so that it may stop when there are enough.
     pub(crate) fn gives_all(&self) -> bool {
         self.filter.is_none()
+    }
+
+    /// What a file is read with that nobody plans.
+    pub(super) fn options(&self) -> ArrowReaderOptions {
+        let options = ArrowReaderOptions::new();
+        match &self.whole {
+            Some(_) => options.with_schema(Arc::clone(&self.as_read)),
+            None => options,
+        }
+    }
+
+    /// What was read, for pieces that are not too large.
+    pub(crate) fn viewed(&self, batch: RecordBatch) -> Viewed {
+        Viewed::new(batch, self.whole.clone(), self.batch_bytes)
     }
 
     /// The rows of `batch`, which was read from one of the files that `paths` names, as rows of the dataset, and which of them are

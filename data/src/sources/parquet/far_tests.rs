@@ -19,7 +19,9 @@ use crate::sinks::Sink;
 use crate::sources::parquet::read::{FileReader, Files};
 use crate::sources::parquet::spec::ScanSpec;
 use crate::sources::parquet::stream::{FileStream, WantedRows};
-use crate::sources::{RowWork, SplitOptions, Wanted, calls_python, decode, of_table, settings_of};
+use crate::sources::{
+    ReadRoom, RowWork, SplitOptions, Wanted, calls_python, decode, of_table, settings_of,
+};
 use crate::testing::{far_files, ids, write_file};
 
 fn read(dataset: &Dataset) -> Result<Vec<i64>, TaskFailure> {
@@ -78,8 +80,10 @@ fn opened(
         columns: &plan.columns,
         filters: &[],
         batch_rows: None,
-        most_rows: u64::MAX,
-        ahead_bytes: ahead_bytes(split.row_bytes),
+        room: ReadRoom {
+            ahead_bytes: ahead_bytes(split.row_bytes),
+            ..ReadRoom::OF_TESTS
+        },
     });
     let settings = settings.expect("has settings");
     let (files, runtime) = FileReader::new(&settings).expect("starts").for_test();
@@ -195,8 +199,7 @@ fn workers_that_reach_files_by_python_find_its_modules_imported() {
             columns: &plan.columns,
             filters: &[],
             batch_rows: None,
-            most_rows: u64::MAX,
-            ahead_bytes: 0,
+            room: ReadRoom::OF_TESTS,
         };
         let source = settings_of(plan.table.as_deref().expect("has a table"), &wanted);
         assert_eq!(calls_python(&source.expect("has settings")), is_far);

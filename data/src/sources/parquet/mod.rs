@@ -7,6 +7,7 @@ mod chosen;
 #[cfg(test)]
 mod far_tests;
 mod learned;
+mod pages;
 mod positions;
 mod prune;
 mod read;
@@ -16,7 +17,9 @@ mod small_tests;
 pub(crate) mod spec;
 mod stream;
 mod table;
+mod turns;
 mod unread;
+mod views;
 
 pub use table::ParquetTable;
 use unread::UnreadTable;

@@ -20,8 +20,6 @@ use crate::sources::{Source, Split, SplitOptions, Wanted, identity_of_files, loo
 use crate::storage::FileFooter;
 use crate::wire::expression::ExpressionSpec;
 
-/// What a batch has where no size was asked for.
-const BATCH_BYTES: u64 = 8 << 20;
 /// Batches that were asked for smaller than this are read together and cut without copying.
 const MIN_READ_BYTES: u64 = 1 << 20;
 
@@ -102,8 +100,10 @@ impl Source for ParquetTable {
             is_unread: false,
             columns: columns_of(wanted),
             predicate: predicate_of(wanted)?,
-            batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows).min(wanted.most_rows),
-            ahead_bytes: wanted.ahead_bytes,
+            batch_rows: batch_rows(row_bytes.max(1), wanted),
+            ahead_bytes: wanted.room.ahead_bytes,
+            batch_bytes: wanted.room.batch_bytes,
+            row_group_bytes: wanted.room.row_group_bytes,
         }))
     }
 }
@@ -178,12 +178,14 @@ fn count(number: usize) -> u32 {
 }
 
 /// Rows to read at once: a multiple of what the first function wants.
-pub(super) fn batch_rows(row_bytes: u64, wanted: Option<usize>) -> u64 {
-    match wanted {
+pub(super) fn batch_rows(row_bytes: u64, wanted: &Wanted<'_>) -> u64 {
+    let rows = match wanted.batch_rows {
         Some(rows) => {
             let rows = rows.max(1) as u64;
-            rows.saturating_mul((MIN_READ_BYTES / rows.saturating_mul(row_bytes)).clamp(1, 1024))
+            let read_bytes = MIN_READ_BYTES.min(wanted.room.batch_bytes);
+            rows.saturating_mul((read_bytes / rows.saturating_mul(row_bytes)).clamp(1, 1024))
         }
-        None => (BATCH_BYTES / row_bytes).clamp(1, 1 << 20),
-    }
+        None => (wanted.room.batch_bytes / row_bytes).clamp(1, 1 << 20),
+    };
+    rows.min(wanted.room.most_rows)
 }

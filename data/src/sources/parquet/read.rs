@@ -27,6 +27,7 @@ use tokio::runtime::{Builder, Runtime as TokioRuntime};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::adapt::Adapter;
+use super::pages;
 use super::small;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
 use super::stream::{FileStream, WantedRows};
@@ -67,6 +68,7 @@ impl FileReader {
             store,
             context,
             asking,
+            row_group_bytes: scan.row_group_bytes,
         };
         Ok(Self {
             scan,
@@ -167,6 +169,8 @@ pub(super) struct Files {
     context: Arc<TaskContext>,
     /// Which footers are asked for now, by what paths hash to: several streams read from one file, and the first asks for all.
     asking: Arc<[AsyncMutex<()>; FOOTERS_AT_ONCE]>,
+    /// Row groups of local files that have more are read page by page.
+    row_group_bytes: u64,
 }
 
 impl Files {
@@ -213,9 +217,13 @@ impl Files {
         if is_read_whole && parts.iter().all(small::is_all_of_one) {
             return small::stream(&self.store, adapter, parts, batch_rows, row_limit);
         }
+        let is_large = |part: &FilePart| part.row_group_bytes() > self.row_group_bytes;
+        if !self.store.is_remote() && parts.iter().any(is_large) {
+            return pages::stream(self, adapter, parts, batch_rows, row_limit);
+        }
         let objects = self.store.objects();
         let factory = CachedParquetFileReaderFactory::new(objects, self.footers());
-        let mut source = ParquetSource::new(Arc::clone(&adapter.own))
+        let mut source = ParquetSource::new(Arc::clone(&adapter.as_read))
             .with_metadata_size_hint(FOOTER_HINT_BYTES)
             .with_parquet_file_reader_factory(Arc::new(factory))
             .with_enable_page_index(true)
@@ -246,29 +254,15 @@ fn partitioned_files(
     let mut files = Vec::new();
     for run in parts.chunk_by(|one, next| one.path == next.path) {
         let first = &run[0];
-        let mut selections: BTreeMap<u32, Vec<RowSelector>> = BTreeMap::new();
+        let mut groups: BTreeMap<u32, Vec<FilePart>> = BTreeMap::new();
         for part in run {
-            let selectors = selections.entry(part.row_group).or_default();
-            let covered: usize = selectors.iter().map(|selector| selector.row_count).sum();
-            selectors.push(RowSelector::skip(
-                rows(part.first_row).saturating_sub(covered),
-            ));
-            selectors.push(RowSelector::select(rows(part.rows)));
+            groups.entry(part.row_group).or_default().push(part.clone());
         }
         let mut access = ParquetAccessPlan::new_none(first.row_groups as usize);
-        for part in run {
-            let Some(mut selectors) = selections.remove(&part.row_group) else {
-                continue;
-            };
-            let covered: usize = selectors.iter().map(|selector| selector.row_count).sum();
-            let group = part.row_group as usize;
-            access.scan(group);
-            let group_rows = rows(part.row_group_rows);
-            let is_whole =
-                selectors.iter().all(|s| !s.skip || s.row_count == 0) && covered == group_rows;
-            if !is_whole {
-                selectors.push(RowSelector::skip(group_rows.saturating_sub(covered)));
-                access.scan_selection(group, RowSelection::from(selectors));
+        for (group, parts) in groups {
+            access.scan(group as usize);
+            if let Some(selection) = selection_of(&parts) {
+                access.scan_selection(group as usize, selection);
             }
         }
         let file = DataFile {
@@ -284,6 +278,21 @@ fn partitioned_files(
         files.push(entry.with_extension(access));
     }
     Ok(files)
+}
+
+/// Which rows of their row group the parts are; `None`: all.
+pub(super) fn selection_of(parts: &[FilePart]) -> Option<RowSelection> {
+    let (mut selectors, mut covered) = (Vec::new(), 0);
+    for part in parts {
+        let first = rows(part.first_row).max(covered);
+        selectors.push(RowSelector::skip(first - covered));
+        selectors.push(RowSelector::select(rows(part.rows)));
+        covered = first + rows(part.rows);
+    }
+    let all = rows(parts[0].row_group_rows);
+    let is_whole = covered == all && selectors.iter().all(|one| !one.skip || one.row_count == 0);
+    selectors.push(RowSelector::skip(all.saturating_sub(covered)));
+    (!is_whole).then(|| RowSelection::from(selectors))
 }
 
 fn rows(count: u64) -> usize {

@@ -4,24 +4,21 @@
 //! comes along with its footer anyway, and its rows take less time than the plan.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
 use datafusion_common::DataFusionError;
 use datafusion_execution::SendableRecordBatchStream;
-use datafusion_physical_plan::stream::RecordBatchStreamAdapter;
-use futures::stream;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use object_store::path::Path;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
 
 use super::adapt::Adapter;
 use super::spec::FilePart;
+use super::turns::{self, NextReader, ReadColumns};
 use crate::storage::{DataFile, Store};
 
 /// Files of at most so many bytes are small.
@@ -46,23 +43,18 @@ pub(super) fn stream(
     batch_rows: u64,
     row_limit: Option<usize>,
 ) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let schema = Arc::new(adapter.own.project(&adapter.read)?);
+    let columns = ReadColumns::new(adapter)?;
     let small = SmallFiles {
         store: store.clone(),
         files: parts
             .iter()
             .map(|part| SmallFile::of(part, store))
             .collect::<Result<_, _>>()?,
-        columns: WantedColumns::new(&adapter.read, &schema),
+        columns: columns.clone(),
+        options: adapter.options(),
         batch_rows: usize::try_from(batch_rows).unwrap_or(usize::MAX),
-        rows_left: row_limit,
-        open: None,
     };
-    let batches = stream::try_unfold(small, |mut small| async {
-        let batch = small.next().await?;
-        Ok(batch.map(|batch| (batch, small)))
-    });
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    Ok(turns::stream(small, columns, row_limit))
 }
 
 /// A file that is read as a whole.
@@ -88,91 +80,52 @@ impl SmallFile {
     }
 }
 
-/// Which columns are read.
-struct WantedColumns {
-    /// By their places in the file.
-    roots: Vec<usize>,
-    /// Readers give columns in the file's order; this is where each that is wanted is found; empty: they are in that order.
-    order: Vec<usize>,
-    schema: SchemaRef,
-}
-
-impl WantedColumns {
-    fn new(read: &[usize], schema: &SchemaRef) -> Self {
-        let mut roots = read.to_vec();
-        roots.sort_unstable();
-        let place = |root: &usize| roots.binary_search(root).expect("is one of them");
-        let order = match read.is_sorted() {
-            true => Vec::new(),
-            false => read.iter().map(place).collect(),
-        };
-        Self {
-            roots,
-            order,
-            schema: Arc::clone(schema),
-        }
-    }
-
-    /// A batch as it was read, with the columns as they are wanted.
-    fn arrange(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
-        let batch = match self.order.is_empty() {
-            true => batch,
-            false => batch.project(&self.order)?,
-        };
-        batch.with_schema(Arc::clone(&self.schema))
-    }
-}
-
 /// Files that are read one after the other.
 struct SmallFiles {
     store: Store,
     files: VecDeque<SmallFile>,
-    columns: WantedColumns,
+    columns: ReadColumns,
+    /// How files are read.
+    options: ArrowReaderOptions,
     batch_rows: usize,
-    rows_left: Option<usize>,
-    open: Option<ParquetRecordBatchReader>,
+}
+
+impl NextReader for SmallFiles {
+    fn next_reader(
+        &mut self,
+        most_rows: Option<usize>,
+    ) -> BoxFuture<'_, Result<Option<ParquetRecordBatchReader>, DataFusionError>> {
+        async move {
+            match self.files.pop_front() {
+                Some(file) => self.begin(&file, most_rows).await.map(Some),
+                None => Ok(None),
+            }
+        }
+        .boxed()
+    }
 }
 
 impl SmallFiles {
-    async fn next(&mut self) -> Result<Option<RecordBatch>, DataFusionError> {
-        loop {
-            if let Some(batch) = self.open.as_mut().and_then(Iterator::next) {
-                let batch = self.columns.arrange(batch?)?;
-                if let Some(rows) = &mut self.rows_left {
-                    *rows = rows.saturating_sub(batch.num_rows());
-                }
-                return Ok(Some(batch));
-            }
-            if self.rows_left == Some(0) {
-                return Ok(None);
-            }
-            let Some(file) = self.files.pop_front() else {
-                return Ok(None);
-            };
-            self.open = Some(self.begin(&file).await?);
-        }
-    }
-
     async fn begin(
-        &mut self,
+        &self,
         file: &SmallFile,
+        most_rows: Option<usize>,
     ) -> Result<ParquetRecordBatchReader, DataFusionError> {
         let read = self.store.whole(&file.location, file.size_bytes);
         let bytes = read
             .await
             .map_err(|error| DataFusionError::ObjectStore(Box::new(error)))?;
-        let metadata = ArrowReaderMetadata::load(&bytes, Default::default())?;
+        let metadata = ArrowReaderMetadata::load(&bytes, self.options.clone())?;
         if metadata.metadata().file_metadata().num_rows() != i64::try_from(file.rows).unwrap_or(-1)
         {
             let text = "it has changed since its footer was read".to_owned();
             return Err(DataFusionError::from(ParquetError::General(text)));
         }
-        let described = metadata.metadata().file_metadata().schema_descr();
-        let roots = ProjectionMask::roots(described, self.columns.roots.iter().copied());
+        let mask = self.columns.mask(&metadata);
         let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes, metadata)
-            .with_projection(roots)
+            .with_projection(mask)
             .with_batch_size(self.batch_rows);
-        if let Some(rows) = self.rows_left {
+        if let Some(rows) = most_rows {
             builder = builder.with_limit(rows);
         }
         Ok(builder.build()?)

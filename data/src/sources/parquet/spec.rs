@@ -38,6 +38,12 @@ pub(crate) struct ScanSpec {
     /// What may be asked for ahead, before compression, where files are far.
     #[prost(uint64, tag = "10")]
     pub(crate) ahead_bytes: u64,
+    /// A batch of long rows has about so many bytes at most.
+    #[prost(uint64, tag = "11")]
+    pub(crate) batch_bytes: u64,
+    /// A row group that has more, before compression, is read page by page if it is here.
+    #[prost(uint64, tag = "12")]
+    pub(crate) row_group_bytes: u64,
 }
 
 /// Small files that came along with their footers may take this part of what may be asked for ahead of two inputs,
@@ -114,4 +120,11 @@ pub(crate) struct FilePart {
     /// About how many bytes its rows have before compression.
     #[prost(uint64, tag = "9")]
     pub(crate) bytes: u64,
+}
+
+impl FilePart {
+    /// About how many bytes all of its row group has before compression.
+    pub(super) fn row_group_bytes(&self) -> u64 {
+        (self.bytes / self.rows.max(1)).saturating_mul(self.row_group_rows)
+    }
 }

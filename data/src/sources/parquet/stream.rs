@@ -16,6 +16,7 @@ use super::learned::UnreadParts;
 use super::read::{Files, Paths};
 use super::small;
 use super::spec::{FilePart, FilesPosition, ScanSpec};
+use super::views::Viewed;
 use crate::operators::stream::BatchStream;
 use crate::panics;
 use crate::sources::Asked;
@@ -73,6 +74,8 @@ struct RowRun {
     stream: SendableRecordBatchStream,
     adapter: Adapter,
     chosen: ChosenRows,
+    /// What is left of the batch that was read last.
+    viewed: Option<Viewed>,
     /// All of the stream was read.
     is_over: bool,
     paths: Paths,
@@ -106,6 +109,7 @@ impl RowRun {
             stream,
             adapter,
             chosen,
+            viewed,
             is_over,
             paths,
             ..
@@ -113,6 +117,15 @@ impl RowRun {
         loop {
             if let Some(batch) = chosen.next() {
                 return Ok(Some(batch));
+            }
+            if let Some(left) = viewed.take() {
+                let (piece, rest) = left.piece().map_err(|error| paths.failure(&error.into()))?;
+                *viewed = rest;
+                match adapter.adapt(piece, || paths.names())? {
+                    (batch, None) => return Ok(Some(batch)),
+                    (batch, Some(mask)) => chosen.add(batch, &mask)?,
+                }
+                continue;
             }
             if *is_over {
                 return chosen.rest();
@@ -123,10 +136,7 @@ impl RowRun {
             };
             match panics::caught(|text| paths.panicked(text), read)? {
                 None => *is_over = true,
-                Some(batch) => match adapter.adapt(batch, || paths.names())? {
-                    (batch, None) => return Ok(Some(batch)),
-                    (batch, Some(mask)) => chosen.add(batch, &mask)?,
-                },
+                Some(batch) => *viewed = Some(adapter.viewed(batch)),
             }
         }
     }
@@ -302,6 +312,7 @@ impl FileStream {
             stream,
             adapter,
             chosen: ChosenRows::new(self.batch_rows, self.row_limit),
+            viewed: None,
             is_over: false,
             paths,
             bytes: parts.iter().map(|part| part.bytes).sum(),

@@ -280,8 +280,10 @@ impl Source for UnreadTable {
             is_unread: true,
             columns: columns_of(wanted),
             predicate: predicate_of(wanted)?,
-            batch_rows: batch_rows(row_bytes.max(1), wanted.batch_rows).min(wanted.most_rows),
-            ahead_bytes: wanted.ahead_bytes,
+            batch_rows: batch_rows(row_bytes.max(1), wanted),
+            ahead_bytes: wanted.room.ahead_bytes,
+            batch_bytes: wanted.room.batch_bytes,
+            row_group_bytes: wanted.room.row_group_bytes,
         }))
     }
 }
