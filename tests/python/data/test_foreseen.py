@@ -1,6 +1,7 @@
 """What is asked for before it is known that it will be wanted."""
 
 import threading
+from typing import Any
 
 from aktis.data._formats.csv import CSV
 from aktis.data._reading import _footers
@@ -13,7 +14,7 @@ LATE_SECONDS = 60
 
 
 class Slow:
-    """Two files in a folder, of which nobody learns that it is one before both have been read."""
+    """What of a store is asked for here. Two files in a folder, of which nobody learns that it is one before both have been read."""
 
     has_folders = True
 
@@ -38,7 +39,7 @@ class Slow:
 
 
 def test_ends_of_files_are_asked_for_before_their_folder_is_known_as_one_and_once():
-    files = Slow()
+    files: Any = Slow()
     store = Store(files, "")
     found = found_files(store, ["b/in"], ["csv"], ignores_missing=False, foresees=_footers)
     assert [path for path, *_ in found] == ["b/in/a.csv", "b/in/b.csv"]
@@ -52,7 +53,7 @@ def test_ends_of_files_are_asked_for_before_their_folder_is_known_as_one_and_onc
 
 
 def test_what_was_foreseen_in_vain_is_asked_for_again():
-    files = Slow()
+    files: Any = Slow()
     files.are_read.set()
     store = Store(files, "")
     store.foresee([("b/a", 0, 5)])
@@ -76,7 +77,7 @@ class Openings:
 
     def __init__(self):
         self.opened, self.may_open = [], threading.Event()
-        self.error = None
+        self.error: Exception | None = None
 
     def open_input_file(self, path):
         self.opened.append(path)

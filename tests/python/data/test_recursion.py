@@ -85,7 +85,7 @@ def test_recursive_without_a_query_that_names_itself_is_a_plain_one():
 
 
 def test_what_cannot_be_run_is_told(monkeypatch):
-    def told(query, error=ValueError):
+    def told(query, error: type[Exception] = ValueError):
         with pytest.raises(error) as raised:
             aktis.data.sql(query, edges=edges()).take_all()
         return str(raised.value)
@@ -103,6 +103,6 @@ def test_what_cannot_be_run_is_told(monkeypatch):
     assert "there is no column 'm'" in told(
         "with recursive t as (select 1 as n union all select m from t) select * from t"
     )
-    monkeypatch.setattr(aktis.data._recursion, "MOST_ROUNDS", 3)
+    monkeypatch.setattr("aktis.data._recursion.MOST_ROUNDS", 3)
     said = told("with recursive t as (select 1 as n union all select n from t) select * from t", RuntimeError)
     assert "still has rows after 3 rounds" in said and "UNION for UNION ALL" in said

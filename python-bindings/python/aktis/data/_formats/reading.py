@@ -215,7 +215,7 @@ def _check_told(column: pyarrow.Array, name: str, told: str | None, doing: str, 
     elif same is None:
         differs = pyarrow.repeat(pyarrow.scalar(True), len(column))
     else:
-        differs = pyarrow.compute.fill_null(pyarrow.compute.not_equal(column, same), True)
+        differs = pyarrow.compute.fill_null(pyarrow.compute.call_function("not_equal", [column, same]), True)
     others = column.filter(differs)
     if len(others):
         said, has = ("null" if value is None else value for value in (told, others[0].as_py()))
