@@ -78,9 +78,10 @@ def judge_call(function: Named, given: Mapping[str, Any]) -> list[Verdict]:
     more = _typed_keywords(function.value, rest.annotation) if rest is not None else {}
     verdicts = []
     for name, value in given.items():
-        if name in named:
+        takes_nothing = name in named and _is_none(parameters[name].annotation) is None
+        if name in named and not takes_nothing:
             continue
-        if rest is not None and more is None:
+        if takes_nothing or (rest is not None and more is None):
             verdict = _judge_refused(function.path.rpartition(".")[2], name, value)
         else:
             verdict = _judge_keyword(function, name, value, more or {}, named)

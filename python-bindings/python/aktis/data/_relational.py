@@ -67,7 +67,7 @@ class Relational:
     columns: Callable[..., Any]
 
     def sort(
-        self, key: str | list[str], descending: bool | list[bool] = False, boundaries: Any = None, **more: Any
+        self, key: str | list[str], descending: bool | list[bool] = False, boundaries: None = None, **more: Any
     ) -> Dataset:
         """All rows in order. Nulls come last; NaN is greater than any number.
 
