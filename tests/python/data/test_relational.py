@@ -118,7 +118,7 @@ class TestSort:
         with pytest.raises(ValueError, match="1 values of descending for 2 columns"):
             ds.sort(["key", "id"], descending=[True])
         with pytest.raises(NotImplementedError, match="boundaries"):
-            ds.sort("id", boundaries=[1])
+            ds.sort("id", boundaries=[1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
     def test_column_that_only_a_run_misses_is_named(self):
         ds = aktis.data.range(3).map_batches(lambda batch: {"y": batch["id"]})
