@@ -9,6 +9,7 @@ from aktis.data._stores.arrow import ArrowFiles
 from aktis.data._stores.backend import Entry
 from aktis.data._stores.finding import found_files
 from aktis.data._stores.store import Store
+from pyarrow.fs import LocalFileSystem
 
 LATE_SECONDS = 60
 
@@ -125,3 +126,16 @@ def test_file_that_could_not_be_opened_is_opened_again_by_the_next_attempt():
     assert all(isinstance(answer, ConnectionError) for answer in read_together(files, filesystem, 4))
     filesystem.error = None
     assert files.read("a", 0, 3) == bytes(3)
+
+
+def test_stores_that_are_used_stay_and_those_that_are_not_go():
+    from aktis.data._stores import store as stores
+
+    first, *others = (Store(ArrowFiles(LocalFileSystem()), f"{number}/") for number in range(stores._KEPT_STORES + 1))
+    name = first.dumped("read_csv")
+    for other in others:
+        assert stores.load(name) is first
+        other.dumped("read_csv")
+    assert stores.load(name) is first
+    stores._stores.clear()
+    assert stores.load(name) is not first

@@ -253,8 +253,7 @@ def load(definition: bytes) -> Store:
     _faults.look()
     with _lock:
         store = _stores.get(definition)
-    if store is None:
-        store = _keep(definition, _definition.load(definition))
+    store = _keep(definition, _definition.load(definition) if store is None else store)
     # Whoever asks for it begins something new, and files may have changed since the last time. Sinks have stores of their own kinds.
     if isinstance(store, Store):
         store._files.forget()
