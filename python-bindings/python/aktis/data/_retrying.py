@@ -46,9 +46,14 @@ class Policy(NamedTuple):
         """Seconds until the next try, after so many; None: it would not help, or there were enough."""
         if tries > self.most or isinstance(error, RowError) or is_out_of_memory(error):
             return None
-        longest = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (tries - 1))
-        # So that workers that failed together do not come back together.
-        return random.uniform(longest / 2, longest)
+        return pause_after(tries, FIRST_PAUSE_S)
+
+
+def pause_after(tries: int, first_s: float) -> float:
+    """Seconds until the next of several tries, of which so many have failed; ``first_s``: those after the first one, at most."""
+    longest = min(LONGEST_PAUSE_S, first_s * 2 ** (tries - 1))
+    # So that workers that failed together do not come back together.
+    return random.uniform(longest / 2, longest)
 
 
 def policy(call: str, *, retry_exceptions: Any = None, max_retries: Any = None) -> Policy | None:

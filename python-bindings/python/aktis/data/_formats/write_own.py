@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import random
 import sys
 import time
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow
 from pyarrow import fs
 
 from aktis.data import _batches
+from aktis.data._retrying import pause_after
 from aktis.data.block import BlockAccessor
 
 from .writing import FileSink
@@ -64,9 +64,7 @@ class _File:
             except OSError as error:
                 if not may_pass(error) or number == TRIES:
                     raise self._named(error, number) from error
-                longest = FIRST_PAUSE_S * 2 ** (number - 1)
-                # So that workers that failed together do not come back together.
-                pause = random.uniform(longest / 2, longest)
+                pause = pause_after(number, FIRST_PAUSE_S)
                 print(
                     f"write_datasink(): {self._path}: {error!s:.200}; written again in {pause:.1f} s", file=sys.stderr
                 )
