@@ -50,6 +50,18 @@ pub(crate) fn batch_to_py<'py>(
     batches.call_method1("from_arrays", (columns?, py.None(), schema))
 }
 
+/// A `pyarrow.Array` that shares the memory of the column.
+pub(crate) fn array_to_py<'py>(py: Python<'py>, column: &ArrayRef) -> PyResult<Bound<'py, PyAny>> {
+    let (array, schema) = to_ffi(&column.to_data()).map_err(|error| failed(&error))?;
+    // As above.
+    let addresses = (
+        std::ptr::from_ref(&array) as usize,
+        std::ptr::from_ref(&schema) as usize,
+    );
+    let class = py.import("pyarrow")?.getattr("Array")?;
+    class.call_method1("_import_from_c", addresses)
+}
+
 /// pyarrow has no class for such a column, so that it cannot stand by itself; it can be in a batch that nobody looks into.
 fn has_unknown_column(schema: &Schema) -> bool {
     let units = [IntervalUnit::YearMonth, IntervalUnit::DayTime];

@@ -9,6 +9,7 @@ mod host;
 mod in_process;
 mod jobs;
 mod map_options;
+mod plain_lists;
 mod plan;
 mod query_calls;
 mod relational;
@@ -30,6 +31,7 @@ pub(crate) fn register(py: Python<'_>, module: &Bound<'_, PyModule>) -> PyResult
     data.add_function(wrap_pyfunction!(columns::unify_columns, &data)?)?;
     data.add_function(wrap_pyfunction!(columns::settle_columns, &data)?)?;
     data.add_function(wrap_pyfunction!(columns::conform_columns, &data)?)?;
+    data.add_function(wrap_pyfunction!(plain_lists::column_of_list, &data)?)?;
     data.add_function(wrap_pyfunction!(begin_wait, &data)?)?;
     data.add_function(wrap_pyfunction!(end_wait, &data)?)?;
     module.add_submodule(&data)?;

@@ -43,7 +43,14 @@ def test_pandas_is_imported_ahead_and_stages_wait_for_it_only_where_it_is_likely
     """
     for uses in ("aktis.data._batches.check_format('pandas')", "import pandas"):
         told = lines_of(script.replace("{uses}", uses))
-        assert told == ["False", "True", "numpy,pyarrow,aktis.data._worker", "False", "True", "pandas"]
+        assert told == [
+            "False",
+            "True",
+            "numpy,pyarrow,aktis.data._worker,aktis.data._from_python",
+            "False",
+            "True",
+            "pandas",
+        ]
 
 
 def test_zygote_of_a_session_that_began_before_datasets_were_imported_imports_ahead():

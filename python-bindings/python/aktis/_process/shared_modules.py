@@ -22,11 +22,11 @@ from collections.abc import Iterable, Iterator
 
 #: The modules for which all this is known to be enough.
 MODULES = (
-    "numpy", "pyarrow", "aktis.data._worker", "aktis.data._formats.csv", "aktis.data._formats.json",
+    "numpy", "pyarrow", "aktis.data._worker", "aktis.data._from_python", "aktis.data._formats.csv", "aktis.data._formats.json",
     "aktis.data._stores.arrow", "pandas",
 )  # fmt: skip
 #: Those that most stages do without, and which of them somebody has asked for.
-_SELDOM = frozenset(MODULES[3:])
+_SELDOM = frozenset(MODULES[4:])
 #: A zygote that imports forks nobody meanwhile: this takes as long as all others together.
 _SLOW = "pandas"
 _asked: set[str] = set()

@@ -39,6 +39,8 @@ class Download:
     def __call__(self, column: Any) -> Any:
         import pyarrow
 
+        from . import _plain_values
+
         kind = column.type
         is_text = any(
             test(kind) for test in (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_null)
@@ -55,7 +57,7 @@ class Download:
                 "download(): %d of %d files could not be read, and are null. The first of them: %s",
                 len(failures), len(names), failures[0],
             )  # fmt: skip
-        return pyarrow.array(found, pyarrow.binary())
+        return _plain_values.of_list(found).cast(pyarrow.binary())
 
     def _by_place(self, names: Sequence[str | None]) -> list[list[int]]:
         """The rows that are read through one connection each."""

@@ -25,7 +25,7 @@ import numpy
 import pyarrow
 from pyarrow import types
 
-from . import _plain_numbers, _tensors, _to_python
+from . import _plain_values, _tensors, _to_python
 from ._untouched import as_given, is_list
 
 _UNITS = ("s", "ms", "us", "ns")
@@ -88,7 +88,7 @@ def _converted(values: Any, like: pyarrow.DataType | None, tensor: _tensors.Tens
         return _tensors.from_stacked(values, tensor)
     if values.dtype.kind in "mM":
         values = values.astype(_units_of_arrow(values.dtype))
-    column = _plain_numbers.to_arrow(values)
+    column = _plain_values.of_numpy(values)
     if types.is_timestamp(column.type) and like is not None and types.is_timestamp(like) and like.tz:
         return column.cast(pyarrow.timestamp(column.type.unit, like.tz))
     return column
@@ -182,7 +182,7 @@ def _without_tensors(value: Any) -> Any:
     if isinstance(value, numpy.ndarray):
         if value.ndim == 1 and value.dtype.kind in "Mm":
             # pyarrow does not take arrays of moments inside of lists.
-            return pyarrow.array(value).to_pylist()
+            return _plain_values.of_numpy(value).to_pylist()
         is_plain = value.ndim == 1 and value.dtype != object
         return value if is_plain else [_without_tensors(row) for row in value]
     if isinstance(value, Mapping):
@@ -194,6 +194,8 @@ def _without_tensors(value: Any) -> Any:
 
 
 def _from_values(values: list[Any], like: pyarrow.DataType | None) -> pyarrow.Array:
+    if (plain := _plain_values.plain_column(values)) is not None and _merged(plain.type, like) == plain.type:
+        return plain
     try:
         column = _inferred(values, like)
     except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):

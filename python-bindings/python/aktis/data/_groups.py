@@ -30,6 +30,8 @@ def _changes(column: Any) -> Any:
     import pyarrow.compute
     from pyarrow import types
 
+    from . import _plain_values
+
     # Its functions are made when it is imported: no checker sees them.
     compute: Any = pyarrow.compute
     if types.is_dictionary(column.type):
@@ -46,7 +48,7 @@ def _changes(column: Any) -> Any:
         both_nan = compute.and_(compute.is_nan(before), compute.is_nan(after)).fill_null(False)
         differs = compute.and_not(differs, both_nan)
     one_null = compute.xor(compute.is_null(before), compute.is_null(after))
-    return compute.or_(differs, one_null).to_numpy(zero_copy_only=False)
+    return _plain_values.to_numpy(compute.or_(differs, one_null))
 
 
 def _changes_of_objects(column: Any) -> Any:

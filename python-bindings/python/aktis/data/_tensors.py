@@ -22,7 +22,7 @@ import numpy
 import pyarrow
 from pyarrow import types
 
-from . import _plain_numbers
+from . import _plain_values
 
 FIXED = "arrow.fixed_shape_tensor"
 VARIABLE = "arrow.variable_shape_tensor"
@@ -115,15 +115,7 @@ def to_numpy(column: pyarrow.Array, tensor: Tensor) -> numpy.ndarray:
     rows = to_rows(storage, tensor)
     if rows and storage.null_count == 0 and all(row.shape == rows[0].shape for row in rows):
         return numpy.stack(rows)
-    return objects(rows)
-
-
-def objects(rows: list[Any]) -> numpy.ndarray:
-    """An array of objects, which numpy must not try to look into."""
-    array = numpy.empty(len(rows), dtype=object)
-    for index, row in enumerate(rows):
-        array[index] = row
-    return array
+    return _plain_values.objects(rows)
 
 
 def _stacked(storage: pyarrow.Array, shape: tuple[int, ...], permutation: tuple[int, ...] | None) -> numpy.ndarray:
@@ -148,9 +140,7 @@ def _cut(storage: pyarrow.StructArray, ndim: int) -> Any:
 
 def values_to_numpy(flat: pyarrow.Array) -> numpy.ndarray:
     """Numbers, without a copy where that is possible."""
-    if flat.null_count == 0:
-        return _plain_numbers.view(flat)
-    return flat.to_numpy(zero_copy_only=flat.null_count == 0 and not types.is_boolean(flat.type))
+    return _plain_values.view(flat) if flat.null_count == 0 else _plain_values.to_numpy(flat)
 
 
 def from_stacked(values: numpy.ndarray, like: Tensor | None = None) -> pyarrow.Array:
@@ -162,7 +152,7 @@ def from_stacked(values: numpy.ndarray, like: Tensor | None = None) -> pyarrow.A
     shape = values.shape[1:]
     if 0 in shape or (like is not None and like.shape is None and like.ndim == len(shape)):
         return _variable(list(values), values.dtype, len(shape))
-    flat = _plain_numbers.to_arrow(numpy.ascontiguousarray(values).reshape(-1))
+    flat = _plain_values.of_numpy(numpy.ascontiguousarray(values).reshape(-1))
     storage = pyarrow.FixedSizeListArray.from_arrays(flat, math.prod(shape))
     if len(shape) == 1:
         return storage
@@ -179,12 +169,12 @@ def shape_of_lists(kind: pyarrow.DataType | None) -> tuple[int, ...]:
 
 def in_lists(stacked: numpy.ndarray, mask: list[bool] | None = None) -> pyarrow.Array:
     """Rows of one shape as lists of a fixed size in each other. ``mask``: which of them are null."""
-    column = pyarrow.array(numpy.ascontiguousarray(stacked).reshape(-1))
+    column = _plain_values.of_numpy(numpy.ascontiguousarray(stacked).reshape(-1))
     *outer, last = stacked.shape[1:]
     column = pyarrow.FixedSizeListArray.from_arrays(column, last)
     for length in reversed(outer[1:]):
         column = pyarrow.FixedSizeListArray.from_arrays(column, length)
-    is_null = None if mask is None or not any(mask) else pyarrow.array(mask)
+    is_null = None if mask is None or not any(mask) else _plain_values.of_list(mask)
     return pyarrow.FixedSizeListArray.from_arrays(column, outer[0], mask=is_null)
 
 
@@ -227,8 +217,10 @@ def common_dtype(arrays: list[numpy.ndarray]) -> numpy.dtype:
 
 def _fixed_with_nulls(rows: list[Any], dtype: numpy.dtype, shape: tuple[int, ...]) -> pyarrow.Array:
     empty = numpy.zeros(shape, dtype)
-    flat = pyarrow.array(numpy.stack([empty if row is None else row for row in rows]).astype(dtype).reshape(-1))
-    mask = pyarrow.array([row is None for row in rows])
+    flat = _plain_values.of_numpy(
+        numpy.stack([empty if row is None else row for row in rows]).astype(dtype).reshape(-1)
+    )
+    mask = _plain_values.of_list([row is None for row in rows])
     storage = pyarrow.FixedSizeListArray.from_arrays(flat, math.prod(shape), mask=mask)
     if len(shape) == 1:
         return storage
@@ -238,12 +230,12 @@ def _fixed_with_nulls(rows: list[Any], dtype: numpy.dtype, shape: tuple[int, ...
 def _variable(rows: list[Any], dtype: numpy.dtype, ndim: int) -> pyarrow.Array:
     data = lists(rows, dtype)
     shapes = [[0] * ndim if row is None else row.shape for row in rows]
-    flat = pyarrow.array(numpy.array(shapes, dtype=numpy.int32).reshape(-1))
+    flat = _plain_values.of_numpy(numpy.array(shapes, dtype=numpy.int32).reshape(-1))
     kind = VariableShapeTensorType(data.type.value_type, ndim, is_large=types.is_large_list(data.type))
     storage = pyarrow.StructArray.from_arrays(
         [data, pyarrow.FixedSizeListArray.from_arrays(flat, ndim)],
         fields=list(kind.storage_type),
-        mask=pyarrow.array([row is None for row in rows]) if any(row is None for row in rows) else None,
+        mask=_plain_values.of_list([row is None for row in rows]) if any(row is None for row in rows) else None,
     )
     return pyarrow.ExtensionArray.from_storage(kind, storage)
 
@@ -258,6 +250,6 @@ def lists(rows: list[numpy.ndarray | None], dtype: numpy.dtype) -> pyarrow.Array
     numpy.cumsum(lengths, out=offsets[1:])
     is_large = total > _MOST_VALUES
     kind = pyarrow.LargeListArray if is_large else pyarrow.ListArray
-    offsets = pyarrow.array(offsets if is_large else offsets.astype(numpy.int32))
-    mask = pyarrow.array([row is None for row in rows]) if any(row is None for row in rows) else None
-    return kind.from_arrays(offsets, pyarrow.array(values), mask=mask)
+    offsets = _plain_values.of_numpy(offsets if is_large else offsets.astype(numpy.int32))
+    mask = _plain_values.of_list([row is None for row in rows]) if any(row is None for row in rows) else None
+    return kind.from_arrays(offsets, _plain_values.of_numpy(values), mask=mask)

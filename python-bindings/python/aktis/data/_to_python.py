@@ -13,7 +13,7 @@ import numpy
 import pyarrow
 from pyarrow import compute, types
 
-from . import _plain_numbers, _tensors
+from . import _plain_values, _tensors
 from ._untouched import children, is_list
 
 #: Whole numbers beyond this have no exact place in a float.
@@ -51,14 +51,12 @@ def to_numpy(column: Any, metadata: Any = None) -> numpy.ndarray:
     refuse_finer_times(column)
     kind = column.type
     if are_arrays(column):
-        return _fixed_lists(column) if column.null_count == 0 else _tensors.objects(fixed_list_rows(column))
+        return _fixed_lists(column) if column.null_count == 0 else _plain_values.objects(fixed_list_rows(column))
     if types.is_integer(kind):
         return _integers(column)
-    if (types.is_floating(kind) or types.is_boolean(kind)) and column.null_count == 0:
-        return _plain_numbers.view(column)
     if types.is_nested(kind) and _needs_python(column):
-        return _tensors.objects(column.to_pylist())
-    return column.to_numpy(zero_copy_only=False)
+        return _plain_values.objects(column.to_pylist())
+    return _plain_values.to_numpy(column)
 
 
 def to_values(column: Any, metadata: Any = None) -> list[Any]:
@@ -134,7 +132,7 @@ def _special_series(column: Any, field: pyarrow.Field) -> Any:
     if is_tensor or _needs_python(column):
         import pandas
 
-        return pandas.Series(_tensors.objects(to_values(column, field.metadata)), dtype=object)
+        return pandas.Series(_plain_values.objects(to_values(column, field.metadata)), dtype=object)
     return None
 
 
@@ -258,12 +256,12 @@ def fixed_list_rows(column: pyarrow.Array) -> list[Any]:
 def _integers(column: pyarrow.Array) -> numpy.ndarray:
     """Whole numbers: floats with NaN beside nulls, as everywhere in numpy, and objects where a float would round."""
     if column.null_count == 0:
-        return _plain_numbers.view(column)
+        return _plain_values.view(column)
     if column.type.bit_width == 64:
         ends = compute.call_function("min_max", [column]).as_py()
         if ends["min"] is not None and max(abs(ends["min"]), abs(ends["max"])) > _MOST_EXACT:
-            return _tensors.objects(column.to_pylist())
-    return column.to_numpy(zero_copy_only=False)
+            return _plain_values.objects(column.to_pylist())
+    return _plain_values.to_numpy(column)
 
 
 def _needs_python(column: pyarrow.Array) -> bool:

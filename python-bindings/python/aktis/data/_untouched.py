@@ -15,6 +15,8 @@ import numpy
 import pyarrow
 from pyarrow import types
 
+from . import _plain_values
+
 #: Rows that are looked at first: most columns that were changed differ there.
 _GLIMPSE = 3
 _FAILURES = (pyarrow.ArrowException, OverflowError, TypeError, ValueError)
@@ -52,7 +54,7 @@ def equal(one: pyarrow.Array, other: pyarrow.Array) -> bool:
     if isinstance(one, pyarrow.ExtensionArray):
         return equal(one.storage, other.storage)
     if types.is_floating(one.type):
-        return _equal_floats(one.to_numpy(zero_copy_only=False), other.to_numpy(zero_copy_only=False))
+        return _equal_floats(_plain_values.to_numpy(one), _plain_values.to_numpy(other))
     if not types.is_nested(one.type):
         return one.equals(other)
     if not one.is_valid().equals(other.is_valid()) or not numpy.array_equal(_lengths(one), _lengths(other)):
@@ -71,9 +73,9 @@ def _equal_floats(one: numpy.ndarray, other: numpy.ndarray) -> bool:
 def _lengths(column: pyarrow.Array) -> numpy.ndarray:
     kind = column.type
     if types.is_map(kind):
-        return numpy.diff(column.offsets.to_numpy())
+        return numpy.diff(_plain_values.view(column.offsets))
     is_counted = types.is_list(kind) or types.is_large_list(kind)
-    return column.value_lengths().fill_null(0).to_numpy() if is_counted else numpy.empty(0)
+    return _plain_values.view(column.value_lengths().fill_null(0)) if is_counted else numpy.empty(0)
 
 
 def children(column: pyarrow.Array) -> list[pyarrow.Array]:

@@ -11,6 +11,7 @@ import numpy
 import pyarrow
 import pypdfium2  # type: ignore[import-not-found]  # pyright: ignore[reportMissingImports] - it need not be there
 
+from .. import _plain_values
 from .reading import Format, Part
 
 #: Rows that are put together have so many bytes, or are so many.
@@ -103,7 +104,10 @@ class PDFs(Format):
             yield self._rows(texts, images, numbers)
 
     def _rows(self, texts: list[str], images: list[Any], numbers: list[int]) -> dict[str, Any]:
-        rows = {"text": pyarrow.array(texts, pyarrow.string()), "page_number": numpy.array(numbers, numpy.int32)}
+        rows = {
+            "text": _plain_values.of_list(texts).cast(pyarrow.string()),
+            "page_number": numpy.array(numbers, numpy.int32),
+        }
         return {**rows, "image": images} if self._dpi is not None else rows
 
     def _page(self, document: Any, number: int, part: Part) -> tuple[Any, ...] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow
 
+from .. import _plain_values
 from . import lines
 from .reading import Format, Part
 
@@ -39,7 +40,7 @@ class Text(Format):
             blocks = iter([stream.read()])
         with stream:
             for block in blocks:
-                yield {"text": pyarrow.array(self._lines(block, part, place), pyarrow.string())}
+                yield {"text": _plain_values.of_list(self._lines(block, part, place)).cast(pyarrow.string())}
                 place += len(block)
 
     def _lines(self, block: bytes, part: Part, place: int) -> list[str]:
