@@ -4,6 +4,7 @@ import os
 import time
 
 import aktis.data
+import aktis.testing
 import pyarrow
 import pytest
 from aktis.data.expressions import col
@@ -157,6 +158,17 @@ def test_files_elsewhere_are_looked_at_again(tmp_path, here):
     for ds in (few, many):
         with pytest.raises(FileNotFoundError, match="it has gone since the dataset was made"):
             ds.count()
+
+
+def test_what_the_first_block_of_a_far_file_has_told_is_forgotten_when_it_is_another_one(tmp_path, here):
+    rows = 600_000
+    with aktis.testing.local():
+        (tmp_path / "a.csv").write_text("id\n" + "1\n" * rows)
+        ds = aktis.data.read_csv("a.csv", filesystem=here, override_num_blocks=4)
+        assert ds.sum("id") == rows
+        time.sleep(1.1)
+        (tmp_path / "a.csv").write_text("id\n" + "x\n" * rows)
+        assert ds.unique("id") == ["x"]
 
 
 def test_files_of_servers_that_have_grown_are_read_to_their_ends():

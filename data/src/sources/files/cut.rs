@@ -100,6 +100,7 @@ fn parts_of(file: &SourceFile, bytes: u64) -> impl Iterator<Item = FileRange> + 
         size_bytes: size,
         start: end_of(part),
         end: end_of(part + 1),
+        version: file.file.version,
     })
 }
 

@@ -32,9 +32,12 @@ pub(super) struct FileRange {
     /// One after the last byte.
     #[prost(uint64, tag = "4")]
     pub(super) end: u64,
+    /// Another number when the file has changed; 0: nothing tells.
+    #[prost(uint64, tag = "5")]
+    pub(super) version: u64,
 }
 
-/// A row per part: path, length of the file, first byte, end, and then the columns that the path tells.
+/// A row per part: path, length of the file, first byte, end, version, and then the columns that the path tells.
 pub(super) fn as_batch(
     parts: &[FileRange],
     told: PathColumns,
@@ -46,13 +49,15 @@ pub(super) fn as_batch(
     let paths = StringArray::from_iter_values(parts.iter().map(|part| &part.path));
     let mut fields = vec![Field::new("path", DataType::Utf8, false)];
     fields.extend(
-        ["size_bytes", "start", "end"].map(|name| Field::new(name, DataType::UInt64, false)),
+        ["size_bytes", "start", "end", "version"]
+            .map(|name| Field::new(name, DataType::UInt64, false)),
     );
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(paths),
         number(|part| part.size_bytes),
         number(|part| part.start),
         number(|part| part.end),
+        number(|part| part.version),
     ];
     let values: Vec<_> = parts.iter().map(|part| told.of(&part.path)).collect();
     for partition in partitions {

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Batches smaller than this are put together: what follows works on whole batches.
 _ENOUGH_BYTES = 1 << 20
 #: Columns of a batch of parts that describe the parts; those behind them are told by paths.
-_PART_COLUMNS = 4
+_PART_COLUMNS = 5
 #: The last line of a part ends no farther behind it, mostly, and nothing is read that is.
 _LINE_BYTES = 1 << 16
 #: Files whose first blocks are known at once.
@@ -47,6 +47,8 @@ class Part(NamedTuple):
     compression: str | None
     #: Where it lies; ``None``: here.
     store: Store | None = None
+    #: Another number when the file has changed, as far as its store told when it was looked at; 0: nothing tells.
+    version: int = 0
 
     @property
     def is_whole(self) -> bool:
@@ -106,7 +108,7 @@ class FirstBlocks(Generic[_Told]):
 
     def _named(self, part: Part) -> tuple[str, int, int]:
         # It is seen when another file took its place, as one process may outlive that: `aktis.testing.local`.
-        version = os.stat(part.path).st_mtime_ns if part.store is None else 0
+        version = os.stat(part.path).st_mtime_ns if part.store is None else part.version
         return part.path, part.size_bytes, version
 
     def _keep(self, file: tuple[str, int, int], told: _Told) -> None:
@@ -168,8 +170,8 @@ class Reader:
         columns = [column.to_pylist() for column in batch.columns]
         places = zip(*columns[:_PART_COLUMNS], strict=True)
         parts = [
-            Part(path, size, start, end, lines.compression_of(path, self._compression), self._store)
-            for path, size, start, end in places
+            Part(path, size, start, end, lines.compression_of(path, self._compression), self._store, version)
+            for path, size, start, end, version in places
         ]
         if self._store is not None:
             self._store.announce((part.path, part.size_bytes) for part in parts if part.is_whole)
