@@ -30,13 +30,22 @@ impl PathColumns {
     }
 }
 
-/// What paths tell and files with these columns do not, in the order in which it is met.
-pub(crate) fn told_beside<'a>(
+/// What paths tell, in the order in which it is met.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct FolderColumns {
+    /// What files do not have themselves.
+    pub(crate) beside: Vec<String>,
+    /// What files have, too, or some of them.
+    pub(crate) twice: Vec<String>,
+}
+
+/// What paths of files with these columns tell.
+pub(crate) fn told_columns<'a>(
     told: PathColumns,
     paths: impl Iterator<Item = &'a str>,
     schema: &Schema,
-) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
+) -> FolderColumns {
+    let mut columns = FolderColumns::default();
     let mut last_folder = None;
     for path in paths {
         // What the paths in one folder tell are the same columns.
@@ -46,12 +55,16 @@ pub(crate) fn told_beside<'a>(
         }
         last_folder = folder;
         for (name, _) in told.of(path) {
-            if schema.field_with_name(&name).is_err() && !names.contains(&name) {
+            let names = match schema.field_with_name(&name) {
+                Ok(_) => &mut columns.twice,
+                Err(_) => &mut columns.beside,
+            };
+            if !names.contains(&name) {
                 names.push(name);
             }
         }
     }
-    names
+    columns
 }
 
 /// How Hive writes that there is no value.

@@ -17,7 +17,7 @@ pub(crate) use again::read_again;
 pub use footer::{FileFooter, RowGroupInfo};
 pub(crate) use footer::{KnownColumns, footer_here, read_footers, read_footers_here, row_groups};
 pub use hive::PathColumns;
-pub(crate) use hive::{hive_folder, told_beside};
+pub(crate) use hive::{hive_folder, told_columns};
 pub(crate) use in_order::in_order;
 pub use locate::{DataFile, ReadOptions, find_files, local_folder};
 pub(crate) use locate::{files_here, files_here_now, find_paths};

@@ -3,7 +3,9 @@
 import datetime
 
 import aktis.data
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 
 def csv_of(folder, files):
@@ -33,3 +35,33 @@ def test_file_that_says_something_else_than_its_folder_is_refused_with_both(tmp_
 def test_folder_without_a_value_goes_with_rows_without_one(tmp_path):
     folder = csv_of(tmp_path, {"k=__HIVE_DEFAULT_PARTITION__": ["1,", "2,"]})
     assert [row["k"] for row in aktis.data.read_csv(folder).take_all()] == [None, None]
+
+
+def parquet_of(folder, files):
+    for name, columns in files.items():
+        path = folder / name / "a.parquet"
+        path.parent.mkdir(parents=True)
+        parquet.write_table(pyarrow.table(columns), path)
+    return folder
+
+
+def test_column_of_parquet_files_has_what_folders_say_where_files_lack_it(tmp_path):
+    folder = parquet_of(tmp_path, {"k=7": {"x": [1, 2], "k": [7, 7]}, "k=08": {"x": [3, 4]}})
+    ds = aktis.data.read_parquet(folder)
+    rows = [{"x": 1, "k": 7}, {"x": 2, "k": 7}, {"x": 3, "k": 8}, {"x": 4, "k": 8}]
+    assert ds.sort("x").take_all() == rows
+    assert ds.filter("k = 8").sort("x").take_all() == rows[2:]
+    assert (ds.filter("k = 8").count(), ds.filter("k is null").count(), ds.sum("k")) == (2, 0, 30)
+    assert [row["x"] for row in ds.select_columns(["x"]).sort("x").take_all()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_parquet_file_that_says_something_else_than_its_folder_is_refused_with_both(tmp_path, many):
+    files = {f"k={key}": {"x": [key], "k": [key]} for key in range(100 if many else 1)}
+    folder = parquet_of(tmp_path, {**files, "k=100": {"x": [1, 2, 3], "k": [100, 101, 100]}})
+    ds = aktis.data.read_parquet(folder)
+    with pytest.raises(ValueError, match=r"k=100.*a\.parquet: of the column 'k' its path says 100 .* rows with 101"):
+        ds.take_all()
+    assert len(ds.select_columns(["x"]).take_all()) == len(files) + 3
+    as_they_are = aktis.data.read_parquet(folder, partitioning=None)
+    assert sorted(row["k"] for row in as_they_are.take_all())[-3:] == [100, 100, 101]

@@ -19,6 +19,7 @@ use datafusion_physical_expr::utils::collect_columns;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 
 use super::spec::{FilePart, ScanSpec};
+use super::told_twice::ToldTwice;
 use super::views::{self, Viewed};
 use crate::block;
 use crate::columns;
@@ -37,6 +38,8 @@ pub(crate) struct ScanColumns {
     table: SchemaRef,
     files: Vec<SchemaRef>,
     partitions: Vec<String>,
+    /// Columns of files that paths tell, too.
+    told_twice: Vec<String>,
     told: PathColumns,
     columns: Vec<usize>,
     predicate: Option<Expression>,
@@ -55,6 +58,7 @@ impl ScanColumns {
             table: block::decode_schema(scan.schema.clone())?,
             files: files.collect::<Result<_, _>>()?,
             partitions: scan.partitions.clone(),
+            told_twice: scan.told_twice.clone(),
             told: PathColumns {
                 is_hive: true,
                 has_path: scan.has_path,
@@ -100,7 +104,8 @@ impl ScanColumns {
     /// Whether rows of both parts may come from one stream.
     pub(crate) fn is_one_run(&self, one: &FilePart, other: &FilePart) -> bool {
         one.file_schema == other.file_schema
-            && (self.partitions.is_empty() || one.path == other.path)
+            && (one.path == other.path
+                || (self.partitions.is_empty() && self.told_twice.is_empty()))
     }
 
     /// How files of this kind are read. `is_far`: what is not read of them need not come over a network.
@@ -156,8 +161,9 @@ impl ScanColumns {
             true => None,
             false => Some(Arc::new(own.project(&read)?)),
         };
-        let partitions = self.told.of(&first.path);
-        let partitions = partitions
+        let told = self.told.of(&first.path);
+        let told_twice = ToldTwice::new(&told, &self.told_twice, own, &fields);
+        let partitions = told
             .into_iter()
             .filter(|(name, _)| self.partitions.contains(name))
             .collect();
@@ -169,6 +175,7 @@ impl ScanColumns {
             pushed,
             chooses_early,
             partitions,
+            told_twice,
             converted: Arc::new(Schema::new(fields)),
             filter,
             wanted: wanted.len(),
@@ -224,6 +231,7 @@ pub(crate) struct Adapter {
     /// Whether it leaves out all others; if not, it leaves out what it need not read for that.
     pub(crate) chooses_early: bool,
     partitions: Vec<(String, Option<String>)>,
+    told_twice: ToldTwice,
     /// The columns that are wanted, and then those that only `filter` needs.
     converted: SchemaRef,
     filter: Option<Arc<dyn PhysicalExpr>>,
@@ -261,7 +269,10 @@ impl Adapter {
     ) -> Result<(RecordBatch, Option<BooleanArray>), TaskFailure> {
         let batch = match self.is_identity {
             true => batch,
-            false => self.converted(&self.with_partitions(batch)?, &paths)?,
+            false => {
+                let batch = self.converted(&self.with_partitions(batch)?, &paths)?;
+                self.told_twice.agreed(batch, &paths)?
+            }
         };
         let Some(filter) = &self.filter else {
             return Ok((batch, None));

@@ -17,6 +17,7 @@ mod small_tests;
 pub(crate) mod spec;
 mod stream;
 mod table;
+mod told_twice;
 mod turns;
 mod unread;
 mod views;

@@ -104,6 +104,7 @@ impl Source for ParquetTable {
             ahead_bytes: wanted.room.ahead_bytes,
             batch_bytes: wanted.room.batch_bytes,
             row_group_bytes: wanted.room.row_group_bytes,
+            told_twice: self.told_twice.clone(),
         }))
     }
 }

@@ -44,6 +44,9 @@ pub(crate) struct ScanSpec {
     /// A row group that has more, before compression, is read page by page if it is here.
     #[prost(uint64, tag = "12")]
     pub(crate) row_group_bytes: u64,
+    /// Columns of files that paths tell, too.
+    #[prost(string, repeated, tag = "13")]
+    pub(crate) told_twice: Vec<String>,
 }
 
 /// Small files that came along with their footers may take this part of what may be asked for ahead of two inputs,

@@ -10,7 +10,7 @@ use crate::columns::{self, Misfit};
 use crate::error::PlanError;
 use crate::sources::looks::{Looks, check_columns};
 use crate::storage::{
-    DataFile, FileFooter, PathColumns, StoreSpec, read_footers, read_footers_here, told_beside,
+    DataFile, FileFooter, PathColumns, StoreSpec, read_footers, read_footers_here, told_columns,
 };
 
 /// Parquet files.
@@ -25,6 +25,8 @@ pub struct ParquetTable {
     pub schema: SchemaRef,
     /// The columns that paths tell.
     pub partitions: Vec<String>,
+    /// Columns of files that paths tell, too.
+    pub(super) told_twice: Vec<String>,
     /// What paths may tell.
     pub(crate) told: PathColumns,
     /// The columns that files have themselves, each kind once.
@@ -57,6 +59,7 @@ impl ParquetTable {
             files,
             schema: Arc::new(Schema::empty()),
             partitions: Vec::new(),
+            told_twice: Vec::new(),
             told,
             file_schemas,
             schema_of,
@@ -71,7 +74,8 @@ impl ParquetTable {
             ));
         }
         let paths = table.files.iter().map(|file| file.file.path.as_str());
-        table.partitions = told_beside(told, paths, &schema);
+        let columns = told_columns(told, paths, &schema);
+        (table.partitions, table.told_twice) = (columns.beside, columns.twice);
         table.schema = with_partitions(&schema, &table.partitions);
         Ok(table)
     }
@@ -89,6 +93,7 @@ impl ParquetTable {
                 .collect(),
             schema: Arc::clone(&self.schema),
             partitions: self.partitions.clone(),
+            told_twice: self.told_twice.clone(),
             told: self.told,
             file_schemas: self.file_schemas.clone(),
             schema_of: schemas
@@ -137,6 +142,7 @@ impl ParquetTable {
     /// Whether rows of all files are rows of the table as they are.
     pub(crate) fn is_uniform(&self) -> bool {
         self.partitions.is_empty()
+            && self.told_twice.is_empty()
             && self
                 .file_schemas
                 .iter()

@@ -21,7 +21,7 @@ use crate::sources::looks::{self, Looks};
 use crate::sources::splits::SplitCutter;
 use crate::sources::{Source, Split, SplitOptions, Wanted, identity_of_files};
 use crate::storage::{
-    DataFile, FileFooter, PathColumns, StoreSpec, files_here, read_footers_here, told_beside,
+    DataFile, FileFooter, PathColumns, StoreSpec, files_here, read_footers_here, told_columns,
 };
 
 /// So many files are known soon enough,
@@ -90,6 +90,7 @@ pub(super) struct UnreadTable {
     files: Vec<DataFile>,
     schema: SchemaRef,
     partitions: Vec<String>,
+    told_twice: Vec<String>,
     sample: ParquetTable,
     looks: Looks,
     /// How many rows there are, if somebody has counted them.
@@ -104,11 +105,12 @@ impl UnreadTable {
         let none = Arc::new(Schema::empty());
         let own = columns::unify(&own, &none).expect("a column goes with none");
         let paths = files.iter().map(|file| file.path.as_str());
-        let partitions = told_beside(sample.told, paths, &own);
+        let told = told_columns(sample.told, paths, &own);
         Ok(Self {
             files,
-            schema: with_partitions(&own, &partitions),
-            partitions,
+            schema: with_partitions(&own, &told.beside),
+            partitions: told.beside,
+            told_twice: told.twice,
             sample,
             looks: Looks::new(),
             rows: None,
@@ -121,6 +123,7 @@ impl UnreadTable {
             files,
             schema: Arc::clone(&self.schema),
             partitions: self.partitions.clone(),
+            told_twice: self.told_twice.clone(),
             sample: self.sample.clone(),
             looks: Looks::new(),
             rows: None,
@@ -276,6 +279,7 @@ impl Source for UnreadTable {
             file_schemas: Vec::new(),
             partitions: self.partitions.clone(),
             has_path: self.sample.told.has_path,
+            told_twice: self.told_twice.clone(),
             store: self.sample.store.definition.clone(),
             is_unread: true,
             columns: columns_of(wanted),
