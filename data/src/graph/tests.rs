@@ -149,7 +149,12 @@ fn files(groups: &[(u64, u64)]) -> ParquetTable {
         schema: Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)])),
         row_groups: groups
             .iter()
-            .map(|&(rows, bytes)| RowGroupInfo { rows, bytes })
+            .map(|&(rows, bytes)| RowGroupInfo {
+                rows,
+                bytes,
+                start: 0,
+                end: 0,
+            })
             .collect(),
     };
     ParquetTable::new(

@@ -44,6 +44,10 @@ pub struct RowGroupInfo {
     pub rows: u64,
     /// Bytes of its columns before compression, about.
     pub bytes: u64,
+    /// The first byte of its columns in the file.
+    pub start: u64,
+    /// One after the last; 0: the footer does not say it.
+    pub end: u64,
 }
 
 /// What a file's footer says.
@@ -165,9 +169,14 @@ fn footer_of(
 
 /// The row groups that a footer tells of, in order.
 pub(crate) fn row_groups(metadata: &ParquetMetaData) -> Vec<RowGroupInfo> {
-    let group = |group: &RowGroupMetaData| RowGroupInfo {
-        rows: u64::try_from(group.num_rows()).unwrap_or(0),
-        bytes: bytes_of(group),
+    let group = |group: &RowGroupMetaData| {
+        let place = place_of(group).unwrap_or(0..0);
+        RowGroupInfo {
+            rows: u64::try_from(group.num_rows()).unwrap_or(0),
+            bytes: bytes_of(group),
+            start: place.start,
+            end: place.end,
+        }
     };
     metadata.row_groups().iter().map(group).collect()
 }
@@ -186,6 +195,23 @@ fn bytes_of(group: &RowGroupMetaData) -> u64 {
     } else {
         encoded
     }
+}
+
+/// Where the columns of a row group lie in the file.
+fn place_of(group: &RowGroupMetaData) -> Option<Range<u64>> {
+    let mut place: Option<Range<u64>> = None;
+    for column in group.columns() {
+        let first = column.data_page_offset();
+        let first = column
+            .dictionary_page_offset()
+            .map_or(first, |dictionary| dictionary.min(first));
+        let start = u64::try_from(first).ok()?;
+        let end = start.checked_add(u64::try_from(column.compressed_size()).ok()?)?;
+        place = Some(place.map_or(start..end, |place| {
+            place.start.min(start)..place.end.max(end)
+        }));
+    }
+    place
 }
 
 /// The columns of a file, and what in its footer says them: those of the next one are mostly the same.

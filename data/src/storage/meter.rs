@@ -15,6 +15,7 @@ use object_store::{
 };
 
 use super::again::is_worth_another;
+use super::ahead::{KeptAhead, ReadAhead};
 use super::kept::KeptFiles;
 
 /// Counts the bytes of every read; what is left of small files beside their footers comes along with these; passes everything on to another store.
@@ -25,6 +26,7 @@ pub(crate) struct MeteredStore {
     is_patient: bool,
     bytes_read: AtomicU64,
     kept: KeptFiles,
+    ahead: Arc<ReadAhead>,
 }
 
 impl MeteredStore {
@@ -35,6 +37,7 @@ impl MeteredStore {
             is_patient: false,
             bytes_read: AtomicU64::new(0),
             kept: KeptFiles::new(kept_bytes),
+            ahead: Arc::default(),
         }
     }
 
@@ -55,6 +58,13 @@ impl MeteredStore {
     #[cfg(test)]
     pub(crate) fn kept_bytes(&self) -> u64 {
         self.kept.bytes()
+    }
+
+    /// Reads a range, and keeps it for whoever asks for parts of it while what is returned lives.
+    pub(crate) async fn read_ahead(&self, location: &Path, range: Range<u64>) -> Result<KeptAhead> {
+        let parts = self.read(location, std::slice::from_ref(&range)).await?;
+        let bytes = parts.into_iter().next().unwrap_or_default();
+        Ok(self.ahead.keep(location, range.start, bytes))
     }
 
     /// All of a small file, of which nothing more will be asked for.
@@ -128,7 +138,8 @@ impl ObjectStore for MeteredStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        if let Some(parts) = self.kept.parts(location, ranges) {
+        let at_hand = self.kept.parts(location, ranges);
+        if let Some(parts) = at_hand.or_else(|| self.ahead.parts(location, ranges)) {
             return Ok(parts);
         }
         let parts = self.read(location, ranges).await?;

@@ -2,6 +2,7 @@
 //! and reached by Python ([`remote`], ADR 129).
 
 mod again;
+mod ahead;
 mod footer;
 mod hive;
 mod in_order;
@@ -14,6 +15,7 @@ mod store;
 mod walk;
 
 pub(crate) use again::read_again;
+pub(crate) use ahead::KeptAhead;
 pub use footer::{FileFooter, RowGroupInfo};
 pub(crate) use footer::{KnownColumns, footer_here, read_footers, read_footers_here, row_groups};
 pub use hive::PathColumns;

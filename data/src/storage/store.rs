@@ -1,5 +1,6 @@
 //! Which store files lie in.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use aktis_worker::TaskFailure;
@@ -10,7 +11,7 @@ use object_store::path::Path;
 use super::local::LocalFiles;
 use super::locate::DataFile;
 use super::remote::RemoteStore;
-use super::{MeteredStore, RemoteFiles, StoreRefusal};
+use super::{KeptAhead, MeteredStore, RemoteFiles, StoreRefusal};
 use crate::error::PlanError;
 use crate::operators::udf;
 
@@ -60,6 +61,15 @@ impl Store {
         size_bytes: u64,
     ) -> object_store::Result<Bytes> {
         self.store.whole(location, size_bytes).await
+    }
+
+    /// Reads a range, and keeps it for whoever asks for parts of it while what is returned lives.
+    pub(crate) async fn read_ahead(
+        &self,
+        location: &Path,
+        range: Range<u64>,
+    ) -> object_store::Result<KeptAhead> {
+        self.store.read_ahead(location, range).await
     }
 
     /// What is kept of small files.

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::Once;
+use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::{TaskFailure, Value};
@@ -14,6 +15,7 @@ use arrow::array::{
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
 use parquet::file::properties::WriterProperties;
@@ -145,8 +147,11 @@ impl UdfHost for TestHost {
     }
 
     /// Local files, by a definition of any text.
-    fn open_files(&self, _definition: &Bytes) -> Result<Arc<dyn RemoteFiles>, TaskFailure> {
-        Ok(Arc::new(FarFiles))
+    fn open_files(&self, definition: &Bytes) -> Result<Arc<dyn RemoteFiles>, TaskFailure> {
+        let are_in_twos = definition == FAR_IN_TWOS;
+        Ok(Arc::new(FarFiles {
+            meeting: are_in_twos.then(Meeting::default),
+        }))
     }
 
     fn open_writer(
@@ -201,11 +206,41 @@ fn copied(from: &str, to: &str) -> Result<(), StoreRefusal> {
         })
 }
 
+/// The definition of a store that answers the first request when the second has come.
+pub(crate) const FAR_IN_TWOS: &str = "far, in twos";
+
+/// Where the first two requests wait for one another.
+#[derive(Default)]
+struct Meeting {
+    requests: Mutex<u32>,
+    came: Condvar,
+}
+
+impl Meeting {
+    fn wait(&self) -> Result<(), StoreRefusal> {
+        let mut requests = self.requests.lock();
+        *requests += 1;
+        self.came.notify_all();
+        let deadline = Duration::from_secs(20);
+        let waited = self
+            .came
+            .wait_while_for(&mut requests, |requests| *requests < 2, deadline);
+        if waited.timed_out() {
+            let text = "the second request has not come beside the first".to_owned();
+            return Err(StoreRefusal { text, number: 110 });
+        }
+        Ok(())
+    }
+}
+
 /// Local files as `far:/path`, which are refused where they are not there.
-struct FarFiles;
+struct FarFiles {
+    meeting: Option<Meeting>,
+}
 
 impl RemoteFiles for FarFiles {
     fn read_ranges(&self, path: &str, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, StoreRefusal> {
+        self.meeting.as_ref().map_or(Ok(()), Meeting::wait)?;
         let whole = std::fs::read(near(path)).map_err(|error| StoreRefusal {
             text: format!("read {path}: it is far and gone"),
             number: error.raw_os_error().unwrap_or_default(),

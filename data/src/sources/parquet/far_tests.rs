@@ -7,7 +7,9 @@ use std::sync::Arc;
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
+use prost::Message as _;
 
 use crate::Execution;
 use crate::executor::ExecutionOptions;
@@ -20,9 +22,10 @@ use crate::sources::parquet::read::{FileReader, Files};
 use crate::sources::parquet::spec::ScanSpec;
 use crate::sources::parquet::stream::{FileStream, WantedRows};
 use crate::sources::{
-    ReadRoom, RowWork, SplitOptions, Wanted, calls_python, decode, of_table, settings_of,
+    Opened, ReadRoom, RowWork, SourceReader as _, SplitOptions, Wanted, calls_python, decode,
+    of_table, settings_of,
 };
-use crate::testing::{far_files, ids, write_file};
+use crate::testing::{FAR_IN_TWOS, far_files, ids, write_file};
 
 fn read(dataset: &Dataset) -> Result<Vec<i64>, TaskFailure> {
     let output = JobOutput {
@@ -57,13 +60,8 @@ fn rows_of_many_streams_come_in_the_order_of_their_files_and_row_groups() {
     assert_eq!(read(&first).expect("reads"), [0, 1, 2, 3, 4]);
 }
 
-/// All rows of a dataset as one input, opened where there is memory for so much, and what it is read with.
-fn opened(
-    dataset: &Dataset,
-    ahead_bytes: impl Fn(u64) -> u64,
-    row_limit: Option<usize>,
-    is_first: bool,
-) -> (FileStream, Files, ScanSpec) {
+/// What all rows of a dataset are read with as one input, where there is memory for so much, and their position.
+fn planned(dataset: &Dataset, ahead_bytes: impl Fn(u64) -> u64) -> (Bytes, Bytes) {
     let job = plan_job(dataset, &Sink::Consumer).expect("plans");
     let plan = job.stages[0].source.as_ref().expect("reads");
     let source = of_table(plan.table.as_deref().expect("has a table")).expect("is a source");
@@ -85,11 +83,21 @@ fn opened(
             ..ReadRoom::OF_TESTS
         },
     });
-    let settings = settings.expect("has settings");
+    (settings.expect("has settings"), split.position)
+}
+
+/// All rows of a dataset as one input, opened where there is memory for so much, and what it is read with.
+fn opened(
+    dataset: &Dataset,
+    ahead_bytes: impl Fn(u64) -> u64,
+    row_limit: Option<usize>,
+    is_first: bool,
+) -> (FileStream, Files, ScanSpec) {
+    let (settings, position) = planned(dataset, ahead_bytes);
     let (files, runtime) = FileReader::new(&settings).expect("starts").for_test();
     let scan: ScanSpec = decode(&settings).expect("are settings");
     let wanted = WantedRows {
-        position: decode(&split.position).expect("is a position"),
+        position: decode(&position).expect("is a position"),
         row_limit,
         is_first,
     };
@@ -149,6 +157,32 @@ fn nothing_large_is_asked_for_beside_the_first_rows_of_all_nor_beyond_a_limit() 
             );
         }
     }
+}
+
+#[test]
+fn footer_and_row_groups_are_asked_for_together_and_nothing_is_read_twice() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("a.parquet");
+    write_file(&path, 0, 2000, 500);
+    let file_bytes = std::fs::metadata(&path).expect("is there").len();
+    let dataset = far_files(folder.path(), &["a.parquet"]);
+    let (settings, position) = planned(&dataset, |_| 64 << 20);
+    let mut scan: ScanSpec = decode(&settings).expect("are settings");
+    scan.store = FAR_IN_TWOS.into();
+    let mut reader = FileReader::new(&scan.encode_to_vec().into()).expect("starts");
+    let input = Opened {
+        position,
+        blocks: Vec::new(),
+    };
+    let mut stream = reader.open(input, None).expect("opens");
+    let mut rows = Vec::new();
+    while let Some(batch) = stream.next().expect("reads") {
+        rows.extend(ids(&[batch]));
+    }
+    assert_eq!(rows, (0..2000).collect::<Vec<_>>());
+    let footer_bytes = 64 << 10;
+    let read = reader.bytes_read();
+    assert!(read <= file_bytes + footer_bytes, "{read} of {file_bytes}");
 }
 
 #[test]

@@ -169,6 +169,8 @@ fn parts_of(part: &UnreadPart, footer: &ParquetMetaData) -> Vec<FilePart> {
             rows: group.rows,
             file_schema: 0,
             bytes: group.bytes,
+            data_start: group.start,
+            data_end: group.end,
         })
         .collect()
 }

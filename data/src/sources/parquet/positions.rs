@@ -139,6 +139,8 @@ impl ParquetTable {
             rows,
             file_schema: self.schema_of(file),
             bytes: info.bytes / info.rows.max(1) * rows,
+            data_start: info.start,
+            data_end: info.end,
         }
     }
 

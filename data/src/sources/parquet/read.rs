@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use aktis_common::error::ErrorCode;
@@ -36,7 +37,7 @@ use crate::ledger::UNFINISHED;
 use crate::operators::stream::BatchStream;
 use crate::os_error;
 use crate::sources::{Asked, Opened, PartPlace, Places, SourceReader};
-use crate::storage::{DataFile, Store, StoreSpec};
+use crate::storage::{DataFile, KeptAhead, Store, StoreSpec};
 
 /// How much of a file's end is read first: most footers fit.
 const FOOTER_HINT_BYTES: usize = 64 << 10;
@@ -196,6 +197,25 @@ impl Files {
             .with_metadata_size_hint(Some(FOOTER_HINT_BYTES))
             .with_file_metadata_cache(Some(self.footers()));
         read.fetch_metadata().await
+    }
+
+    /// Asks for the footer of a file as [`footer`](Self::footer), and beside it, if that is not known, for bytes of the file that will be
+    /// wanted as soon as it is: one answer less to wait for.
+    pub(super) async fn footer_and(
+        &self,
+        file: &DataFile,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<KeptAhead>, DataFusionError> {
+        let location = self.store.location(file);
+        let location = location.map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let is_known = self.footers().contains_key(&location);
+        let Some(range) = range.filter(|_| !is_known) else {
+            return self.footer(file).await.map(|_| None);
+        };
+        let (footer, ahead) =
+            futures::join!(self.footer(file), self.store.read_ahead(&location, range));
+        footer?;
+        ahead.map(Some).map_err(Into::into)
     }
 
     /// The footers that were read last.

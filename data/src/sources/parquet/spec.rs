@@ -123,6 +123,12 @@ pub(crate) struct FilePart {
     /// About how many bytes its rows have before compression.
     #[prost(uint64, tag = "9")]
     pub(crate) bytes: u64,
+    /// The first byte of the row group's columns in the file.
+    #[prost(uint64, tag = "10")]
+    pub(crate) data_start: u64,
+    /// One after the last; 0: nobody knows.
+    #[prost(uint64, tag = "11")]
+    pub(crate) data_end: u64,
 }
 
 impl FilePart {

@@ -1,6 +1,7 @@
 //! The rows of an input, file by file: what is far is asked for ahead.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use aktis_worker::TaskFailure;
@@ -303,7 +304,8 @@ impl FileStream {
                 let stream = self
                     .files
                     .stream(&adapter, parts, self.batch_rows, self.row_limit)?;
-                Ok((adapter, self.under_way(parts, stream)))
+                let place = self.place_of(&adapter, parts);
+                Ok((adapter, self.under_way(parts, place, stream)))
             });
             stream.map_err(|error| paths.failure(&error))
         };
@@ -319,10 +321,26 @@ impl FileStream {
         })
     }
 
+    /// Where in its file all lies that is read for `parts`; `None`: that hangs on what the footer says.
+    fn place_of(&self, adapter: &Adapter, parts: &[FilePart]) -> Option<Range<u64>> {
+        let reads_all =
+            adapter.read.len() == adapter.as_read.fields().len() && adapter.pushed.is_none();
+        let is_whole = |part: &FilePart| part.rows == part.row_group_rows && part.data_end > 0;
+        let is_one = parts
+            .windows(2)
+            .all(|pair| pair[0].path == pair[1].path && pair[0].row_group + 1 == pair[1].row_group);
+        let is_known =
+            self.row_limit.is_none() && reads_all && is_one && parts.iter().all(is_whole);
+        let (first, last) = (parts.first()?, parts.last()?);
+        (is_known && first.data_start < last.data_end && last.data_end <= last.size_bytes)
+            .then_some(first.data_start..last.data_end)
+    }
+
     /// The stream, which goes on by itself whenever this thread waits for another, where answers take long.
     fn under_way(
         &self,
         parts: &[FilePart],
+        place: Option<Range<u64>>,
         mut stream: SendableRecordBatchStream,
     ) -> SendableRecordBatchStream {
         if !self.files.store.is_remote() {
@@ -339,13 +357,18 @@ impl FileStream {
             version: 0,
         });
         let read = async move {
-            if let Some(file) = large
-                && let Err(error) = files.footer(&file).await
-            {
-                // The reader has gone: nobody wants to know.
-                let _ = sender.send(Err(error)).await;
-                return Ok(());
-            }
+            let ahead = match &large {
+                Some(file) => files.footer_and(file, place).await,
+                None => Ok(None),
+            };
+            let _ahead = match ahead {
+                Ok(ahead) => ahead,
+                Err(error) => {
+                    // The reader has gone: nobody wants to know.
+                    let _ = sender.send(Err(error)).await;
+                    return Ok(());
+                }
+            };
             while let Some(batch) = stream.next().await {
                 // The reader has gone: nobody wants the rest.
                 if sender.send(batch).await.is_err() {

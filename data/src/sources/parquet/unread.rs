@@ -316,6 +316,8 @@ mod tests {
                 RowGroupInfo {
                     rows: 1000,
                     bytes: size_bytes / groups as u64,
+                    start: 0,
+                    end: 0,
                 };
                 groups
             ],
