@@ -39,6 +39,10 @@ impl ExecutionLoop {
         tracing::warn!(worker = worker.0, %failure, "a stage worker died");
         let is_explained = match self.cause_of_death(worker, &failure) {
             Death::Ends(failure) => return Some(Event::WorkerFailed { worker, failure }),
+            Death::NeedsMemory(kinds) => {
+                self.executor.bind(worker, &kinds);
+                true
+            }
             death => death == Death::OfRows,
         };
         for (kind, step, rows) in self.failed_rows.most_rows(stage) {

@@ -273,5 +273,6 @@ fn demand(stage: &StagePlan) -> StageDemand {
         pools: pools.collect(),
         useful_workers: None,
         is_done: false,
+        first_kinds: Vec::new(),
     }
 }

@@ -206,6 +206,14 @@ pub(crate) struct NotedCall {
 }
 
 impl NotedCall {
+    /// The row that it begins with.
+    pub(crate) fn first_row(&self) -> StepRow {
+        StepRow {
+            step: self.step,
+            row: self.first,
+        }
+    }
+
     /// Whether relational work had at least half of what the process held: where that is too much, it is not the call's fault.
     pub(crate) fn is_of_operators(&self) -> bool {
         self.process_bytes > 0 && self.relational_bytes.saturating_mul(2) >= self.process_bytes

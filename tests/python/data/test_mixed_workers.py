@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import time
 from typing import Any
 
@@ -10,7 +11,8 @@ import aktis.data
 import aktis.models
 import pytest
 from aktis.data import ActorPoolStrategy, TaskPoolStrategy
-from waiting import until
+from aktis.exceptions import OutOfMemoryError
+from waiting import DEADLINE_S, until
 
 GPU = ActorPoolStrategy(size=1, num_gpus=1, batch_size=64, fn_constructor_kwargs={"device": "cuda"})
 CPU = ActorPoolStrategy(size=1, num_cpus=1, batch_size=8, fn_constructor_kwargs={"device": "cpu"})
@@ -191,6 +193,62 @@ def test_end_does_not_wait_for_what_a_slow_kind_has():
     rows = ds.take_all()
     assert [row["id"] for row in rows] == list(range(64 * 6))
     assert {row["device"] for row in rows} == {"cuda"}
+
+
+SMALL, LARGE = 256 << 20, 1 << 30
+#: For these a worker takes more than a small one may hold.
+LARGE_ROWS = [13, 63]
+
+
+class Holds:
+    """What it holds of large rows is seen: where that is too much it waits until its process is ended."""
+
+    def __init__(self, room):
+        self.room = room
+
+    def __call__(self, batch):
+        if any(row in LARGE_ROWS for row in batch["id"]):
+            held = bytearray(b"x") * (SMALL + SMALL // 2)
+            time.sleep(0.5 if len(held) < self.room else DEADLINE_S)
+        return {"id": batch["id"], "room": [self.room] * len(batch["id"])}
+
+
+def with_memory(memory, room=None, **options):
+    options = {"size": 1, "num_cpus": 0.5, "batch_size": 2, **options}
+    return ActorPoolStrategy(memory=memory, fn_constructor_kwargs={"room": room or memory}, **options)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "on_error"),
+    [
+        ([with_memory(SMALL), with_memory(LARGE)], "raise"),
+        ([with_memory(SMALL), with_memory(LARGE)], "dead_letter"),
+        # Beside what reads, there is room for one of them.
+        ([with_memory(SMALL, num_cpus=1.5), with_memory(LARGE, num_cpus=1.5)], "raise"),
+        # Nobody limits what the second kind holds.
+        ([with_memory(SMALL), with_memory(None, LARGE)], "dead_letter"),
+    ],
+)
+def test_row_that_has_no_room_in_a_small_worker_goes_to_a_larger_one(kinds, on_error):
+    ds = aktis.data.range(100, override_num_blocks=4).map_batches(Holds, compute=kinds, on_error=on_error)
+    rows = ds.take_all()
+    assert [row["id"] for row in rows] == list(range(100))
+    assert {row["room"] for row in rows if row["id"] in LARGE_ROWS} == {LARGE}
+    if on_error == "dead_letter":
+        assert ds.dead_letters().count() == 0
+
+
+def test_row_counts_as_failed_where_no_larger_worker_can_be_started():
+    ds = aktis.data.range(100, override_num_blocks=4)
+    kinds = [with_memory(SMALL), with_memory(1 << 60)]
+    said = "memory=256 MiB is what it may hold.*; no worker of a kind with more memory could be started"
+    with pytest.raises(OutOfMemoryError, match=f"a row alone .number 13 of .*{said}"):
+        ds.map_batches(Holds, compute=kinds).take_all()
+    put_aside = ds.map_batches(Holds, compute=kinds, on_error="dead_letter")
+    assert [row["id"] for row in put_aside.take_all()] == [i for i in range(100) if i not in LARGE_ROWS]
+    letters = put_aside.dead_letters().take_all()
+    assert [letter["row"]["id"] for letter in letters] == LARGE_ROWS
+    assert all(re.search(said, letter["message"]) for letter in letters)
 
 
 class Stops:

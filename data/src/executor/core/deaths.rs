@@ -183,13 +183,17 @@ impl Executor {
                     *one.work.deaths_mut() += u32::from(verdict == DeathVerdict::Counts);
                 }
                 let (sequence, deaths) = (all[0].sequence, *all[0].work.deaths_mut());
+                let is_bound = !all[0].work.kinds().is_empty();
                 let unwanted = stage.put_back(all);
                 self.spare(verdict);
                 self.free_unwanted(unwanted);
                 let stage = &self.stages[index];
                 if deaths > max_deaths {
                     let failure = given_up(&stage.setup.name, sequence, deaths, failure);
-                    self.finish(Err(failure));
+                    return self.finish(Err(failure));
+                }
+                if is_bound {
+                    self.size_pools();
                 }
             }
             Some(WorkerState::Starting) => {

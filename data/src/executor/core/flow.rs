@@ -74,9 +74,11 @@ impl Executor {
         if self.stages[index].is_done {
             return false;
         }
+        self.stages[index].unbind_in_vain();
         self.take_over(index)
             || self.resize(index)
             || self.start_rerun(index)
+            || self.start_bound(index, is_forced)
             || self.start_input(index, is_forced)
             || (!is_forced && (self.queue_input(index) || self.look_ahead(index)))
             || self.pull_more(index, is_forced)
@@ -87,7 +89,8 @@ impl Executor {
     /// When all that is awaited are workers that have no room: a worker beyond the size of its pool goes, though it has an
     /// input. The cluster may have become smaller than the pools.
     fn make_room(&mut self) -> bool {
-        let starts = self.stages.iter().any(Stage::awaits_first_worker);
+        let mut stages = self.stages.iter();
+        let starts = stages.any(|stage| stage.awaits_first_worker() || stage.awaits_kind());
         let pulls = self.stages.iter().any(|stage| stage.workers.pulling() > 0);
         if !starts || pulls || self.consumer_reads() {
             return false;
@@ -149,7 +152,7 @@ impl Executor {
 
     fn make_input_now(&mut self, index: usize, is_forced: bool) -> bool {
         let stage = &mut self.stages[index];
-        if !stage.pending.is_empty() {
+        if stage.pending.has_unbound() {
             return false;
         }
         let measure = stage.measure(is_forced);
@@ -157,6 +160,23 @@ impl Executor {
             return false;
         };
         stage.add_input(index, content, None);
+        true
+    }
+
+    /// Gives an input that only some kinds of workers may have to an idle one of these.
+    fn start_bound(&mut self, index: usize, is_forced: bool) -> bool {
+        let stage = &self.stages[index];
+        let found = stage.pending.bound().find_map(|(sequence, input)| {
+            let mut idle = stage.workers.idle();
+            let worker = idle.find(|&worker| stage.may_have(worker, &input.kinds))?;
+            let may_start =
+                self.blocks.are_there(&input.origin) && self.may_pull(index, sequence, is_forced);
+            may_start.then_some((worker, sequence))
+        });
+        let Some((worker, sequence)) = found else {
+            return false;
+        };
+        self.send_input(index, worker, sequence);
         true
     }
 
@@ -220,7 +240,7 @@ impl Executor {
     /// Gives the worker the first waiting input behind the one that it has, at place `first` of the order.
     pub(super) fn queue_behind(&mut self, index: usize, worker: WorkerKey, first: u64) -> bool {
         let stage = &self.stages[index];
-        if stage.pending.is_empty() {
+        if !stage.pending.has_unbound() {
             return self.make_input_now(index, false);
         }
         let will_do = |input: &Input| input.deaths == 0 && self.blocks.are_there(&input.origin);
@@ -261,7 +281,9 @@ impl Executor {
         if !stage.gives_in_order || stage.is_done || !is_ready {
             return false;
         }
-        let Some(worker) = stage.workers.last_paused() else {
+        let kinds = waits.map_or_else(Box::default, |input| input.kinds.clone());
+        let may_have = |worker| stage.may_have(worker, &kinds);
+        let Some(worker) = stage.workers.last_paused_that(may_have) else {
             return false;
         };
         let held = stage.workers.set_idle(worker);
@@ -317,7 +339,9 @@ impl Executor {
         } else {
             stage.early_workers()
         };
-        let kind = stage.kind_to_start((waiting + active).max(early));
+        let kind = stage
+            .kind_to_start_for_bound()
+            .or_else(|| stage.kind_to_start((waiting + active).max(early)));
         if let Some(kind) = kind.filter(|_| self.has_memory_for_another(index)) {
             let stage = &mut self.stages[index];
             let worker = WorkerKey(self.next_worker);
@@ -370,10 +394,11 @@ fn is_memory_scarce(view: &ClusterView) -> bool {
     sizing::is_memory_known(view) && view.nodes().iter().any(is_short)
 }
 
-/// Whether the worker has an input that no other has died over: such a one is alone with its worker.
+/// Whether the worker has an input that no other has died over: such a one is alone with its worker. And none waits for it that others
+/// may not have: that comes next.
 pub(super) fn is_well(stage: &Stage, worker: WorkerKey) -> bool {
     let active = stage.workers.active(worker).map(|active| &active.work);
-    matches!(active, Some(Work::Input(input)) if input.deaths == 0)
+    matches!(active, Some(Work::Input(input)) if input.deaths == 0) && !stage.is_awaited(worker)
 }
 
 /// Bytes of a stage's blocks, those counted that its pulls are expected to bring.

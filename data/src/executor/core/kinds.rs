@@ -36,6 +36,23 @@ impl KindShare {
     }
 }
 
+impl Work {
+    /// The kinds of workers that may have it; none: any.
+    pub(crate) fn kinds(&self) -> &[usize] {
+        match self {
+            Self::Input(input) => &input.kinds,
+            Self::Rerun(rerun) => &rerun.kinds,
+        }
+    }
+
+    fn kinds_mut(&mut self) -> &mut Box<[usize]> {
+        match self {
+            Self::Input(input) => &mut input.kinds,
+            Self::Rerun(rerun) => &mut rerun.kinds,
+        }
+    }
+}
+
 impl Stage {
     /// Kinds of workers.
     pub(crate) fn kinds(&self) -> std::ops::Range<usize> {
@@ -78,6 +95,7 @@ impl Stage {
             return (have < self.targets[0] && have < useful).then_some(0);
         }
         let may_start = |&kind: &usize| {
+            let useful = useful.saturating_sub(self.waiting_for_others(kind));
             let others = self.kinds().filter(|&other| other != kind);
             let ready = others
                 .map(|other| self.workers.count_of(other) - self.workers.starting_of(other))
@@ -86,6 +104,108 @@ impl Stage {
             have < self.targets[kind] && have + ready < useful
         };
         self.by_pace().into_iter().find(may_start)
+    }
+
+    /// The kind of which a worker is to be started for what only some kinds may have, if there is none of these.
+    pub(crate) fn kind_to_start_for_bound(&self) -> Option<usize> {
+        let missing = self.bound_kinds().find(|kinds| !self.have_any(kinds))?;
+        let mut kinds = missing.iter().copied();
+        kinds.find(|&kind| self.targets[kind] > 0)
+    }
+
+    /// How many of those that wait workers of this kind may not have.
+    fn waiting_for_others(&self, kind: usize) -> usize {
+        let others = self.bound_kinds().filter(|kinds| !kinds.contains(&kind));
+        others.count()
+    }
+
+    /// Kinds that something is for which the others may not have, as long as it is not done.
+    pub(crate) fn first_kinds(&self) -> Vec<usize> {
+        if !self.is_mixed() {
+            return Vec::new();
+        }
+        let active = self.workers.all_active();
+        let active = active.flat_map(|active| active.work.kinds());
+        let mut kinds: Vec<usize> = self
+            .bound_kinds()
+            .flatten()
+            .chain(active)
+            .copied()
+            .collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+
+    /// Whether something waits for workers of kinds of which none has loaded its functions.
+    pub(crate) fn awaits_kind(&self) -> bool {
+        let ready = |&kind: &usize| self.workers.count_of(kind) > self.workers.starting_of(kind);
+        self.bound_kinds().any(|kinds| !kinds.iter().any(ready))
+    }
+
+    /// Whether something waits for a worker of this one's kind, and cannot be given to all others.
+    pub(crate) fn is_awaited(&self, worker: WorkerKey) -> bool {
+        let kind = self.workers.kind_of(worker);
+        self.bound_kinds().any(|kinds| kinds.contains(&kind))
+    }
+
+    /// What waits and only some kinds of workers may have: these kinds.
+    fn bound_kinds(&self) -> impl Iterator<Item = &[usize]> {
+        let inputs = self.pending.bound().map(|(_, input)| &*input.kinds);
+        let reruns = self.reruns.values().map(|rerun| &*rerun.kinds);
+        inputs.chain(reruns.filter(|kinds| !kinds.is_empty()))
+    }
+
+    fn have_any(&self, kinds: &[usize]) -> bool {
+        kinds.iter().any(|&kind| self.workers.count_of(kind) > 0)
+    }
+
+    /// The input at this place of the order, and what is made of it again, is for workers of these kinds from now on; none: any.
+    fn bind(&mut self, sequence: u64, kinds: &[usize]) {
+        self.pending.bind(sequence, kinds);
+        if let Some(rerun) = self.reruns.get_mut(&sequence) {
+            rerun.kinds = kinds.into();
+        }
+        let active = self.workers.all_active_mut();
+        for active in active.filter(|active| active.sequence == sequence) {
+            *active.work.kinds_mut() = kinds.into();
+        }
+    }
+
+    /// The kinds of workers that may have the input at this place of the order, which may be done; none: any.
+    pub(crate) fn kinds_for(&self, sequence: u64) -> Box<[usize]> {
+        if let Some(input) = self.pending.get(sequence) {
+            return input.kinds.clone();
+        }
+        let mut active = self.workers.all_active();
+        let active = active.find(|active| active.sequence == sequence);
+        active.map_or_else(Box::default, |active| active.work.kinds().into())
+    }
+
+    /// What only kinds may have of which there is no worker, and can be none, any worker may have.
+    pub(crate) fn unbind_in_vain(&mut self) {
+        if self.bound_kinds().next().is_none() {
+            return;
+        }
+        let can_be = |kinds: &[usize]| {
+            self.have_any(kinds) || kinds.iter().any(|&kind| self.targets[kind] > 0)
+        };
+        let inputs = self.pending.bound();
+        let inputs = inputs.map(|(sequence, input)| (sequence, &*input.kinds));
+        let reruns = self.reruns.iter();
+        let reruns = reruns.map(|(&sequence, rerun)| (sequence, &*rerun.kinds));
+        let all = inputs
+            .chain(reruns)
+            .filter(|(_, kinds)| !kinds.is_empty() && !can_be(kinds));
+        let in_vain: Vec<u64> = all.map(|(sequence, _)| sequence).collect();
+        for sequence in in_vain {
+            self.bind(sequence, &[]);
+        }
+    }
+
+    /// Whether the worker may have what only these kinds may; none: any.
+    pub(crate) fn may_have(&self, worker: WorkerKey, kinds: &[usize]) -> bool {
+        kinds.is_empty() || kinds.contains(&self.workers.kind_of(worker))
     }
 
     /// Seconds for a row of workers of a kind, if that is known; of all but this one, if it is of that kind.
@@ -205,7 +325,7 @@ impl Stage {
     /// Workers that are at work on one input, over which no other has died, and since when they have it.
     fn with_last_input(&self) -> impl Iterator<Item = (WorkerKey, Duration)> {
         let is_well = |held: &&HeldInputs| {
-            let is_well = matches!(&held.active.work, Work::Input(input) if input.deaths == 0);
+            let is_well = matches!(&held.active.work, Work::Input(input) if input.deaths == 0 && input.kinds.is_empty());
             is_well && held.is_alone_and_pulled()
         };
         let busy = self.workers.all_busy();
@@ -240,19 +360,35 @@ impl Stage {
     /// A worker that is to be ended: there are more of its kind than there may be, or it finds nothing to do any more, which is the
     /// second value.
     pub(crate) fn spare_worker(&self) -> Option<(WorkerKey, bool)> {
-        let idle = self.workers.first_idle()?;
         let looked_at = if self.is_mixed() { usize::MAX } else { 1 };
         let mut all = self.workers.idle().take(looked_at);
         if let Some(beyond) = all.find(|&worker| self.is_beyond(worker)) {
             return Some((beyond, false));
         }
         // One may yet take over what a slow worker has.
-        let has_no_work = self.is_fed() && self.waiting() == 0 && self.slow_later().is_none();
-        has_no_work.then_some((idle, true))
+        if !self.is_fed() || self.slow_later().is_some() {
+            return None;
+        }
+        let waiting = self.waiting();
+        let mut all = self.workers.idle().take(looked_at);
+        let has_no_work =
+            |worker: &WorkerKey| waiting == self.waiting_for_others(self.workers.kind_of(*worker));
+        Some((all.find(has_no_work)?, true))
     }
 }
 
 impl Executor {
+    /// What the worker is at work on has no room in its kind, of which it has died, and is for workers of these from now on.
+    pub fn bind(&mut self, worker: WorkerKey, kinds: &[usize]) {
+        let Some(index) = self.stage_of(worker) else {
+            return;
+        };
+        let stage = &mut self.stages[index];
+        if let Some(sequence) = stage.workers.active(worker).map(|active| active.sequence) {
+            stage.bind(sequence, kinds);
+        }
+    }
+
     /// When it is to be told that time has passed, though nothing has happened.
     pub fn looks_again_at(&self) -> Option<Duration> {
         let open = self.stages.iter().filter(|stage| !stage.is_done);

@@ -297,15 +297,17 @@ impl Executor {
         let stage = &mut self.stages[index];
         stage.outputs.complete(sequence);
         stage.shares[stage.workers.kind_of(worker)].inputs += 1;
+        let mut was_bound = false;
         if let Some(active) = stage.workers.input_ended(worker)
             && let Work::Input(input) = active.work
         {
+            was_bound = !input.kinds.is_empty();
             self.free_ingredients(&input.origin);
         }
         if let Some(next) = self.stages[index].workers.active_mut(worker) {
             next.since = now;
         }
-        if self.has_news_of_costs() {
+        if was_bound || self.has_news_of_costs() {
             self.size_pools();
         }
     }
@@ -368,6 +370,7 @@ impl Executor {
             // Behind a barrier there is nothing to do yet.
             demand.is_done = stage.is_done || stage.feeds.are_closed();
             demand.useful_workers = stage.useful_workers();
+            demand.first_kinds = stage.first_kinds();
             for (pool, cost) in demand.pools.iter_mut().zip(costs) {
                 pool.cost = cost;
             }

@@ -20,6 +20,8 @@ pub(crate) struct PendingInputs {
     inputs: BTreeMap<u64, Input>,
     /// Of those whose rows lie on one node: by that.
     by_node: BTreeMap<NodeId, BTreeSet<u64>>,
+    /// Those that only some kinds of workers may have.
+    bound: BTreeSet<u64>,
 }
 
 /// For whom an input is looked for.
@@ -55,12 +57,16 @@ impl PendingInputs {
         if let Some(node) = input.node {
             self.by_node.entry(node).or_default().insert(sequence);
         }
+        if !input.kinds.is_empty() {
+            self.bound.insert(sequence);
+        }
         self.inputs.insert(sequence, input);
     }
 
     /// Takes one out.
     pub(crate) fn remove(&mut self, sequence: u64) -> Option<Input> {
         let input = self.inputs.remove(&sequence)?;
+        self.bound.remove(&sequence);
         if let Some(node) = input.node
             && let Some(beside) = self.by_node.get_mut(&node)
         {
@@ -74,6 +80,7 @@ impl PendingInputs {
 
     /// Takes all out.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Input> {
+        self.bound.clear();
         std::mem::take(self).inputs.into_values()
     }
 
@@ -93,8 +100,33 @@ impl PendingInputs {
         self.inputs.is_empty()
     }
 
-    /// The first that will do on the worker's node, or else the first that will do.
+    /// Whether there is one that any worker may have.
+    pub(crate) fn has_unbound(&self) -> bool {
+        self.inputs.len() > self.bound.len()
+    }
+
+    /// Those that only some kinds of workers may have, by their places.
+    pub(crate) fn bound(&self) -> impl Iterator<Item = (u64, &Input)> {
+        let bound = self.bound.iter();
+        bound.filter_map(|&sequence| Some((sequence, self.inputs.get(&sequence)?)))
+    }
+
+    /// If it is here, only workers of these kinds may have it; none: any.
+    pub(crate) fn bind(&mut self, sequence: u64, kinds: &[usize]) {
+        let Some(input) = self.inputs.get_mut(&sequence) else {
+            return;
+        };
+        input.kinds = kinds.into();
+        if kinds.is_empty() {
+            self.bound.remove(&sequence);
+        } else {
+            self.bound.insert(sequence);
+        }
+    }
+
+    /// Of those that any worker may have: the first that will do on the worker's node, or else the first that will do.
     pub(crate) fn first(&self, wanted: NextInput, will_do: impl Fn(&Input) -> bool) -> Option<u64> {
+        let will_do = |input: &Input| input.kinds.is_empty() && will_do(input);
         let mut next = self.inputs.range(wanted.from..);
         let (&first, _) = next.find(|(_, input)| will_do(input))?;
         let beside = wanted.node.and_then(|node| self.by_node.get(&node));
@@ -118,5 +150,10 @@ impl PendingInputs {
             .filter_map(|(&sequence, input)| Some((sequence, input.node?)))
             .collect();
         assert_eq!(told, is_so);
+        let bound = self
+            .inputs
+            .iter()
+            .filter(|(_, input)| !input.kinds.is_empty());
+        assert!(bound.map(|(sequence, _)| sequence).eq(&self.bound));
     }
 }

@@ -53,11 +53,14 @@ impl Executor {
                 return self.finish(Err(failure));
             }
             self.reopen(origin.stage);
-            let reruns = &mut self.stages[origin.stage].reruns;
-            let is_new = !reruns.contains_key(&origin.sequence);
-            let rerun = reruns
+            let stage = &mut self.stages[origin.stage];
+            let is_new = !stage.reruns.contains_key(&origin.sequence);
+            // What has no room where its input had none has none there again.
+            let kinds = stage.kinds_for(origin.sequence);
+            let rerun = stage
+                .reruns
                 .entry(origin.sequence)
-                .or_insert_with(|| Rerun::new(Arc::clone(&origin)));
+                .or_insert_with(|| Rerun::new(Arc::clone(&origin), kinds));
             rerun.wanted.insert(recipe.blocks_before, (block, recipe));
             if is_new {
                 wanted.extend(self.use_ingredients(&origin));
@@ -88,15 +91,16 @@ impl Executor {
     /// Gives the first rerun whose blocks are there to a worker; one that must wait for room gives way.
     pub(super) fn start_rerun(&mut self, index: usize) -> bool {
         let stage = &self.stages[index];
-        let ready = stage
-            .reruns
-            .iter()
-            .find(|(_, rerun)| self.blocks.are_there(&rerun.origin));
-        let Some((&sequence, _)) = ready else {
-            return false;
-        };
-        let paused = || stage.workers.last_paused();
-        let Some(worker) = stage.workers.first_idle().or_else(paused) else {
+        let found = stage.reruns.iter().find_map(|(&sequence, rerun)| {
+            if !self.blocks.are_there(&rerun.origin) {
+                return None;
+            }
+            let may_have = |worker: &WorkerKey| stage.may_have(*worker, &rerun.kinds);
+            let idle = stage.workers.idle().find(may_have);
+            let paused = || stage.workers.last_paused_that(|worker| may_have(&worker));
+            Some((sequence, idle.or_else(paused)?))
+        });
+        let Some((sequence, worker)) = found else {
             return false;
         };
         let stage = &mut self.stages[index];
@@ -172,6 +176,9 @@ impl Executor {
         };
         if let Work::Rerun(rerun) = active.work {
             self.free_ingredients(&rerun.origin);
+            if !rerun.kinds.is_empty() {
+                self.size_pools();
+            }
         }
     }
 

@@ -65,6 +65,8 @@ pub(crate) struct Input {
     pub(crate) node: Option<NodeId>,
     /// Workers that died over it.
     pub(crate) deaths: u32,
+    /// The kinds of workers that may have it; none: any.
+    pub(crate) kinds: Box<[usize]>,
     pub(crate) blocks_out: u64,
     pub(crate) rows_out: u64,
 }
@@ -77,15 +79,18 @@ pub(crate) struct Rerun {
     pub(crate) wanted: BTreeMap<u64, (BlockKey, Recipe)>,
     /// Workers that died over it.
     pub(crate) deaths: u32,
+    /// The kinds of workers that may have it; none: any.
+    pub(crate) kinds: Box<[usize]>,
 }
 
 impl Rerun {
     /// A run of `origin`, of which nothing is wanted yet.
-    pub(crate) fn new(origin: Arc<Origin>) -> Self {
+    pub(crate) fn new(origin: Arc<Origin>, kinds: Box<[usize]>) -> Self {
         Self {
             origin,
             wanted: BTreeMap::new(),
             deaths: 0,
+            kinds,
         }
     }
 
@@ -332,6 +337,7 @@ impl Stage {
             origin,
             node,
             deaths: 0,
+            kinds: Box::default(),
             blocks_out: 0,
             rows_out: 0,
         };
@@ -348,7 +354,8 @@ impl Stage {
         if let Some(rerun) = self.reruns.get_mut(&sequence) {
             return Some(&mut rerun.deaths);
         }
-        let active = self.workers.active_at(sequence)?;
+        let mut active = self.workers.all_active_mut();
+        let active = active.find(|active| active.sequence == sequence)?;
         Some(active.work.deaths_mut())
     }
 

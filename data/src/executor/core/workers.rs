@@ -36,7 +36,7 @@ pub(crate) struct HeldInputs {
     /// What it is pulled for.
     pub(crate) active: Active,
     /// The input that follows.
-    pub(crate) queued: Option<Active>,
+    pub(crate) queued: Option<Box<Active>>,
     /// Pulls that are under way.
     pulls: usize,
     /// When it was given the first: before all inputs with a greater number.
@@ -46,7 +46,7 @@ pub(crate) struct HeldInputs {
 impl HeldInputs {
     /// In their order.
     pub(crate) fn into_all(self) -> impl Iterator<Item = Active> {
-        std::iter::once(self.active).chain(self.queued)
+        std::iter::once(self.active).chain(self.queued.map(|queued| *queued))
     }
 
     /// Whether no other input follows, and the worker is at work.
@@ -55,7 +55,7 @@ impl HeldInputs {
     }
 
     fn all(&self) -> impl Iterator<Item = &Active> {
-        std::iter::once(&self.active).chain(&self.queued)
+        std::iter::once(&self.active).chain(self.queued.as_deref())
     }
 }
 
@@ -172,7 +172,7 @@ impl WorkerTable {
         self.pull_begun(worker);
         if let Some(WorkerState::Busy(held)) = self.states.get_mut(&worker) {
             self.with_one.remove(&held.begun);
-            held.queued = Some(next);
+            held.queued = Some(Box::new(next));
         }
         self.note_pulls(worker);
     }
@@ -212,7 +212,7 @@ impl WorkerTable {
             return None;
         };
         if let Some(next) = held.queued {
-            self.hold(worker, next, held.pulls);
+            self.hold(worker, *next, held.pulls);
         }
         Some(held.active)
     }
@@ -327,15 +327,13 @@ impl WorkerTable {
         }
     }
 
-    /// Who works on the input at this place of the order; that must stay.
-    pub(crate) fn active_at(&mut self, sequence: u64) -> Option<&mut Active> {
+    /// All that is in work; places in the order must stay.
+    pub(crate) fn all_active_mut(&mut self) -> impl Iterator<Item = &mut Active> {
         let held = self.states.values_mut().filter_map(|state| match state {
             WorkerState::Busy(held) => Some(held),
             WorkerState::Starting | WorkerState::Idle => None,
         });
-        let mut all =
-            held.flat_map(|held| std::iter::once(&mut held.active).chain(&mut held.queued));
-        all.find(|active| active.sequence == sequence)
+        held.flat_map(|held| std::iter::once(&mut held.active).chain(held.queued.as_deref_mut()))
     }
 
     /// All that is in work.
@@ -374,12 +372,7 @@ impl WorkerTable {
         self.paused.first().copied()
     }
 
-    /// The worker that gives way first: of those with an input that goes its way, the last in the order.
-    pub(crate) fn last_paused(&self) -> Option<WorkerKey> {
-        self.last_paused_that(|_| true)
-    }
-
-    /// The same of those for which `is_it` says so.
+    /// Of those for which `is_it` says so, the worker that gives way first: of those with an input that goes its way, the last in the order.
     pub(crate) fn last_paused_that(&self, is_it: impl Fn(WorkerKey) -> bool) -> Option<WorkerKey> {
         let from_last = self.paused.iter().rev();
         let mut inputs = from_last.take_while(|paused| paused.is_input);

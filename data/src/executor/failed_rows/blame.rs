@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
 
-use super::{Attempt, FailedRows, InputKey};
+use super::{Attempt, FailedRows, InputKey, UnderWay};
 use crate::executor::core::event::WorkerKey;
 use crate::operators::failing::now_micros;
 use crate::wire::failing::{BlamedRow, FailingSpec, MostRows, NotedCall, StepRow};
@@ -38,6 +38,8 @@ pub(super) struct Blame {
     blamed: BTreeMap<StepRow, BlamedRow>,
     /// How many workers have died for want of memory in calls with a row alone, of steps that leave none out.
     alone: BTreeMap<StepRow, u32>,
+    /// Rows that had no room alone in workers of a kind, and are to be tried where there is more: how many had been before.
+    moved: BTreeMap<(StepRow, usize), usize>,
 }
 
 /// Rows of one call.
@@ -57,11 +59,26 @@ pub(in crate::executor) enum Death {
     Unexplained,
     /// Rows are to blame, and fewer are suspected than before.
     OfRows,
+    /// A row has no room alone in workers of this kind; those of these kinds may have more.
+    NeedsMemory(Vec<usize>),
     /// A call of a step that does not leave rows out took longer than it may, or has no room for a row alone.
     Ends(TaskFailure),
 }
 
 impl Blame {
+    /// How many rows were to be tried where there is more memory.
+    pub(super) fn moved(&self) -> usize {
+        self.moved.len()
+    }
+
+    /// What is said of a row that was to be tried where there is more memory, and came back to this kind of worker.
+    fn told_in_vain(&self, row: StepRow, kind: usize) -> &'static str {
+        match self.moved.contains_key(&(row, kind)) {
+            true => "; no worker of a kind with more memory could be started",
+            false => "",
+        }
+    }
+
     pub(super) fn to_spec(&self, told: &BTreeSet<StepRow>) -> FailingSpec {
         let blamed = self.blamed.values().filter(|row| !told.contains(&row.row));
         FailingSpec {
@@ -156,7 +173,7 @@ impl FailedRows {
                 rows: ended.ended_rows,
                 ..ended.clone()
             };
-            return self.had_no_memory(under_way.input, kind, &call, &failure.message);
+            return self.had_no_memory(&under_way, kind, &call, &failure.message);
         }
         let call = note.filter(|call| call.rows > 0);
         let Some(step) = call
@@ -189,9 +206,7 @@ impl FailedRows {
         if !step.policy.loses_rows() {
             return match failure.code {
                 _ if call.is_late => Death::Ends(late(&step.name, &call, &message)),
-                ErrorCode::OutOfMemory => {
-                    self.had_no_memory(under_way.input, kind, &call, &message)
-                }
+                ErrorCode::OutOfMemory => self.had_no_memory(&under_way, kind, &call, &message),
                 _ => Death::Unexplained,
             };
         }
@@ -204,9 +219,49 @@ impl FailedRows {
             }
             _ => "WorkerCrashedError",
         };
-        let rows = self.inputs.entry(under_way.input).or_default();
+        let input = under_way.input;
+        let rows = self.inputs.entry(input).or_default();
         rows.blame.is_careful = true;
-        rows.blame.add(&call, error, message)
+        let death = rows.blame.add(&call, error, message);
+        let row = call.first_row();
+        let has_no_room = failure.code == ErrorCode::OutOfMemory && !call.is_late;
+        if has_no_room && rows.blame.blamed.contains_key(&row) {
+            if let Some(kinds) = self.kinds_with_more(&under_way, kind, row) {
+                self.blame_of(input).blamed.remove(&row);
+                return Death::NeedsMemory(kinds);
+            }
+            let blame = self.blame_of(input);
+            let in_vain = blame.told_in_vain(row, kind);
+            if let Some(blamed) = blame.blamed.get_mut(&row) {
+                blamed.message.push_str(in_vain);
+            }
+        }
+        death
+    }
+
+    fn blame_of(&mut self, input: InputKey) -> &mut Blame {
+        &mut self.inputs.entry(input).or_default().blame
+    }
+
+    /// The kinds of workers that may have more memory than this one, in which the row has no room alone; none if the attempt was begun when
+    /// these were to have it: there is no worker of them.
+    fn kinds_with_more(
+        &mut self,
+        under_way: &UnderWay,
+        kind: usize,
+        row: StepRow,
+    ) -> Option<Vec<usize>> {
+        let memory = &self.memory[under_way.input.0];
+        let own = memory.get(kind).copied().filter(|&own| own > 0)?;
+        let has_more = |&other: &usize| memory[other] == 0 || memory[other] > own;
+        let kinds: Vec<usize> = (0..memory.len()).filter(has_more).collect();
+        if kinds.is_empty() {
+            return None;
+        }
+        let moved = &mut self.blame_of(under_way.input).moved;
+        let before = moved.len();
+        let since = *moved.entry((row, kind)).or_insert(before);
+        (since >= under_way.moved).then_some(kinds)
     }
 
     /// Whether memory ran out that relational work had, and not the call that was noted.
@@ -234,19 +289,20 @@ impl FailedRows {
     /// have half as many rows at most, in workers of that kind. One with a row alone is tried once more.
     fn had_no_memory(
         &mut self,
-        input: InputKey,
+        under_way: &UnderWay,
         kind: usize,
         call: &NotedCall,
         message: &str,
     ) -> Death {
-        let name = &self.steps[input.0][call.step as usize].name;
+        let input = under_way.input;
+        let name = self.steps[input.0][call.step as usize].name.clone();
         if call.rows > 1 {
             let half = call.rows.div_ceil(2);
             let key = (input.0, kind, call.step);
             let most = self.most_rows.entry(key).or_insert(half);
             *most = half.min(*most);
             let most = *most;
-            if !self.is_mixed[input.0] {
+            if !self.is_mixed(input.0) {
                 // What it has given before was made of other batches, but there is no other way on.
                 let limits = self.most_rows_now(input.0, kind);
                 self.begun_with.set(input, &limits);
@@ -257,21 +313,25 @@ impl FailedRows {
             );
             return Death::OfRows;
         }
-        let row = StepRow {
-            step: call.step,
-            row: call.first,
-        };
-        let rows = self.inputs.entry(input).or_default();
-        let deaths = rows.blame.alone.entry(row).or_default();
+        let row = call.first_row();
+        let deaths = self.blame_of(input).alone.entry(row).or_default();
         *deaths += 1;
-        if *deaths < DEATHS {
+        let deaths = *deaths;
+        if deaths < DEATHS {
             return Death::OfRows;
         }
+        if let Some(kinds) = self.kinds_with_more(under_way, kind, row) {
+            tracing::warn!(
+                "{name}: a row alone takes more memory than its worker may have, and is tried where there is more: {message}"
+            );
+            return Death::NeedsMemory(kinds);
+        }
+        let in_vain = self.blame_of(input).told_in_vain(row, kind);
         Death::Ends(TaskFailure::new(
             ErrorCode::OutOfMemory,
             format!(
                 "{name}: a call with a row alone (number {} of input {}) took more memory than its worker may have, {deaths} times: \
-                 {message}. Let it have more with memory=, let the function hold less, or leave such rows out with on_error=\"skip\" or \
+                 {message}{in_vain}. Let it have more with memory=, let the function hold less, or leave such rows out with on_error=\"skip\" or \
                  \"dead_letter\"",
                 call.first, input.1
             ),
@@ -287,7 +347,7 @@ impl FailedRows {
         kind: usize,
         attempt: Attempt,
     ) -> Vec<MostRows> {
-        if self.is_mixed[input.0] {
+        if self.is_mixed(input.0) {
             return self.most_rows_now(input.0, kind);
         }
         if attempt != Attempt::Anew {

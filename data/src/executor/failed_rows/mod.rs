@@ -27,6 +27,7 @@ pub(in crate::executor) use letters::read_by_step;
 
 use std::collections::{BTreeSet, HashMap};
 
+use aktis_common::resources::MEMORY;
 use aktis_worker::TaskFailure;
 use bytes::Bytes;
 
@@ -55,8 +56,9 @@ pub(crate) struct FailedRows {
     under_way: HashMap<WorkerKey, UnderWay>,
     /// Inputs that follow those, of workers that have two.
     queued: HashMap<WorkerKey, UnderWay>,
-    /// Of each stage: whether its workers are of several kinds. Its blocks are the same then, however many rows calls have.
-    is_mixed: Vec<bool>,
+    /// Of each stage: how much memory its workers may have, by kind; 0: nobody limits it. Where they are of several kinds, blocks are the
+    /// same however many rows calls have.
+    memory: Vec<Vec<i64>>,
     /// Workers of kinds that are not the first one of their stage.
     kinds: HashMap<WorkerKey, usize>,
     /// Of stages, kinds of workers and steps that have died for want of memory: how many rows a call may have since then.
@@ -114,6 +116,15 @@ struct UnderWay {
     note_key: Bytes,
     /// Rows that came to the steps in this attempt.
     rows_in: HashMap<u32, u64>,
+    /// How many rows of it were to be tried where there is more memory when it was begun.
+    moved: usize,
+}
+
+/// How much memory workers of each kind may have.
+fn memory_of(stage: &StagePlan) -> Vec<i64> {
+    let pools = stage.compute.pools().into_iter();
+    let memory = pools.map(|pool| pool.resources.resources().get(MEMORY).whole());
+    memory.collect()
 }
 
 impl FailedRows {
@@ -139,7 +150,7 @@ impl FailedRows {
             done: HashMap::new(),
             under_way: HashMap::new(),
             queued: HashMap::new(),
-            is_mixed: (stages.iter().map(|stage| stage.compute.is_mixed())).collect(),
+            memory: stages.iter().map(memory_of).collect(),
             kinds: HashMap::new(),
             most_rows: HashMap::new(),
             begun_with: BegunWith::default(),
@@ -233,6 +244,11 @@ impl FailedRows {
         std::mem::take(&mut self.left_out)
     }
 
+    /// Whether workers of the stage are of several kinds.
+    fn is_mixed(&self, stage: usize) -> bool {
+        self.memory[stage].len() > 1
+    }
+
     fn calls_functions(&self, stage: usize) -> bool {
         self.steps[stage].iter().any(|step| step.calls_function)
     }
@@ -294,12 +310,14 @@ impl FailedRows {
         }
         let note_key = Bytes::from(format!("{}/{number}", self.note_prefix));
         let mut spec = FailingSpec::default();
+        let mut moved = 0;
         let first_losing = self.first_losing(input.0);
         if let Some(rows) = self.inputs.get_mut(&input) {
             if attempt == Attempt::Anew {
                 rows.forget_behind(first_losing);
             }
             spec = rows.blame.to_spec(&rows.told);
+            moved = rows.blame.moved();
             spec.told = rows.told.iter().copied().collect();
             rows.tell_noted(&mut spec);
         }
@@ -318,6 +336,7 @@ impl FailedRows {
                 .iter()
                 .map(|came| (came.step, came.rows))
                 .collect(),
+            moved,
         };
         Some((spec, under_way))
     }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
+use aktis_common::resources::ResourceRequest;
 
 use super::*;
 use crate::graph::{Fragment, MapCall, PlannedStep, StageTask};
-use crate::plan::{MapSpec, OnError, OtherWorkers};
+use crate::plan::{MapSpec, OnError, OtherWorkers, PoolSpec};
 use crate::sources::blocks::{BlockPart, handed_on, position_of};
 use crate::stage_worker::StageWorker;
 use crate::testing::{self, ids, test_map};
@@ -525,6 +526,87 @@ fn each_kind_of_worker_has_limits_of_its_own() {
         assert_eq!(most_rows(&mut rows, WORKER, attempt), None);
         assert_eq!(most_rows(&mut rows, third, attempt), Some(5));
     }
+}
+
+/// A stage whose workers have 1, 4 and any number of megabytes.
+fn table_of_kinds(policy: FailurePolicy) -> FailedRows {
+    let mut stage = stage_of(&[policy]);
+    let with_memory = |megabytes: u32| {
+        let numbers = [("CPU", 1.0), ("memory", f64::from(megabytes << 20))];
+        ResourceRequest::from_numbers(numbers, 0).expect("makes sense")
+    };
+    let other = |resources| OtherWorkers {
+        pool: PoolSpec {
+            resources,
+            ..stage.compute.pools().remove(0)
+        },
+        batch_rows: None,
+        function: None,
+    };
+    let any = stage.compute.resources.clone();
+    stage.compute.others = vec![other(with_memory(4)), other(any)];
+    stage.compute.resources = with_memory(1);
+    FailedRows::new(&[stage], None, "notes".to_owned())
+}
+
+#[test]
+fn row_that_has_no_room_in_a_kind_of_worker_is_tried_where_there_is_more() {
+    let no_memory = TaskFailure::new(ErrorCode::OutOfMemory, "it held too much");
+    for policy in [FailurePolicy::default(), dead_letters()] {
+        let mut rows = table_of_kinds(policy);
+        let mut workers = 1..;
+        let mut dies = |rows: &mut FailedRows, kind| {
+            let worker = WorkerKey(workers.next().expect("enough"));
+            rows.is_of(worker, kind);
+            rows.begin(worker, INPUT, Attempt::Anew, worker.0);
+            rows.died(worker, call(5, 5), &no_memory)
+        };
+        assert_eq!(dies(&mut rows, 0), Death::OfRows);
+        assert_eq!(dies(&mut rows, 0), Death::NeedsMemory(vec![1, 2]));
+        assert_eq!(dies(&mut rows, 1), Death::NeedsMemory(vec![2]));
+        // Where nobody limits it there is no more anywhere.
+        let last = dies(&mut rows, 2);
+        if policy == FailurePolicy::default() {
+            assert!(matches!(last, Death::Ends(_)), "{last:?}");
+        } else {
+            assert_eq!(last, Death::OfRows);
+            let spec = rows.begin(WorkerKey(9), INPUT, Attempt::Anew, 9);
+            assert_eq!(spec.expect("calls a function").blamed.len(), 1);
+        }
+    }
+}
+
+/// There may be none of those that would have more: then it is the same kind again.
+#[test]
+fn row_that_comes_back_to_a_kind_that_has_no_room_for_it_counts_as_failed() {
+    let no_memory = TaskFailure::new(ErrorCode::OutOfMemory, "it held too much");
+    let mut rows = table_of_kinds(FailurePolicy::default());
+    let died: Vec<Death> = (1..4)
+        .map(|worker| {
+            rows.begin(WorkerKey(worker), INPUT, Attempt::Anew, worker);
+            rows.died(WorkerKey(worker), call(5, 5), &no_memory)
+        })
+        .collect();
+    assert_eq!(died[..2], [Death::OfRows, Death::NeedsMemory(vec![1, 2])]);
+    let Death::Ends(failure) = &died[2] else {
+        panic!("{died:?}");
+    };
+    let said = "held too much; no worker of a kind with more memory could be started. Let it";
+    assert!(failure.message.contains(said), "{failure}");
+}
+
+/// A block of the input was lost, and is made again by a second worker, before it was known that a row has no room there.
+#[test]
+fn worker_that_had_begun_before_a_row_was_to_go_elsewhere_says_nothing_new() {
+    let no_memory = TaskFailure::new(ErrorCode::OutOfMemory, "it held too much");
+    let mut rows = table_of_kinds(FailurePolicy::default());
+    for (worker, attempt) in [(1, Attempt::Anew), (2, Attempt::Rerun), (3, Attempt::Anew)] {
+        rows.begin(WorkerKey(worker), INPUT, attempt, worker);
+    }
+    let mut dies = |worker| rows.died(WorkerKey(worker), call(5, 5), &no_memory);
+    assert_eq!(dies(1), Death::OfRows);
+    assert_eq!(dies(2), Death::NeedsMemory(vec![1, 2]));
+    assert_eq!(dies(3), Death::NeedsMemory(vec![1, 2]));
 }
 
 #[test]

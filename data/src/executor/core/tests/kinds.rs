@@ -1,5 +1,10 @@
 //! Stages whose workers are of two kinds.
 
+use std::time::Duration;
+
+use aktis_common::error::ErrorCode;
+use aktis_worker::TaskFailure;
+
 use super::super::event::*;
 use super::one_stage;
 use super::scenario::Scenario;
@@ -92,4 +97,52 @@ fn kind_without_room_does_not_stop_the_others() {
     world.run_on();
     assert_eq!(world.outcome, Some(Ok(())));
     assert_eq!(world.received, (0..120).collect::<Vec<_>>());
+}
+
+/// The first input of a worker of the first kind is for the second kind from now on. Returns the kinds of workers that had it.
+fn kinds_that_had(nodes: &[i64], cpus_of_second: i64) -> Vec<usize> {
+    let mut scenario = one_stage(6);
+    scenario.stages[0].workers = 1;
+    scenario.kinds = 2;
+    scenario.cpus_of_others = cpus_of_second;
+    scenario.nodes = nodes.to_vec();
+    let mut world = World::new(scenario);
+    let effects = world.executor.start();
+    world.carry_out(effects);
+    let (worker, input) = loop {
+        let mut starts = world.starts.iter();
+        if let Some(&first) = starts.find(|(worker, _)| world.kinds[worker] == 0) {
+            break first;
+        }
+        world.step();
+    };
+    world.end(worker);
+    world.executor.bind(worker, &[1]);
+    world.handle(Event::WorkerLost {
+        worker,
+        failure: TaskFailure::new(ErrorCode::OutOfMemory, "a row alone has no room"),
+        is_explained: true,
+        at: Duration::ZERO,
+    });
+    world.run_on();
+    assert_eq!(world.outcome, Some(Ok(())));
+    assert_eq!(world.received, (0..120).collect::<Vec<_>>());
+    let had = world
+        .starts
+        .iter()
+        .filter(|(_, sequence)| *sequence == input);
+    had.map(|(worker, _)| world.kinds[worker]).collect()
+}
+
+#[test]
+fn input_that_has_no_room_in_workers_of_a_kind_goes_to_another() {
+    assert_eq!(kinds_that_had(&[100], 1), [0, 1]);
+    // Where there is room for one worker, that is one of the other kind.
+    assert_eq!(kinds_that_had(&[1], 1), [0, 1]);
+}
+
+/// Nothing waits for workers that can never be.
+#[test]
+fn input_for_a_kind_that_has_no_room_anywhere_goes_to_any() {
+    assert_eq!(kinds_that_had(&[1], 2), [0, 0]);
 }

@@ -69,6 +69,8 @@ pub(super) struct Scenario {
     pub(super) choices: Vec<u16>,
     /// Kinds of workers of every stage, each with as many as the stage may have.
     pub(super) kinds: usize,
+    /// Processors that each worker of kinds behind the first one takes.
+    pub(super) cpus_of_others: i64,
 }
 
 impl Scenario {
@@ -94,6 +96,7 @@ impl Scenario {
             told_nodes: 0,
             choices: vec![0],
             kinds: 1,
+            cpus_of_others: 1,
         }
     }
 

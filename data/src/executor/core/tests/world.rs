@@ -75,6 +75,10 @@ pub(super) struct World {
     pub(super) next_block: u64,
     /// Inputs that were given to workers of each stage.
     pub(super) given: Vec<usize>,
+    /// Who was given an input, and its place in the order of its stage.
+    pub(super) starts: Vec<(WorkerKey, u64)>,
+    /// Of which kind workers are.
+    pub(super) kinds: BTreeMap<WorkerKey, usize>,
     /// Those of them that were to follow another.
     pub(super) queued: usize,
     /// Blocks that were asked for again.
@@ -129,17 +133,27 @@ impl World {
             .collect();
         let stages = scenario.stages.iter().enumerate().map(|(index, shape)| {
             let setup = setup_of(&scenario, index, shape);
-            let pool = PoolDemand {
-                resources: ResourceRequest::new(ResourceSet::of_cpus(1), 0).expect("makes sense"),
+            let pool = |cpus| PoolDemand {
+                resources: ResourceRequest::new(ResourceSet::of_cpus(cpus), 0)
+                    .expect("makes sense"),
                 min_workers: 1,
                 initial_workers: None,
                 max_workers: Some(shape.workers),
                 cost: None,
             };
             let demand = StageDemand {
-                pools: vec![pool; scenario.kinds],
+                pools: (0..scenario.kinds)
+                    .map(|kind| {
+                        pool(if kind == 0 {
+                            1
+                        } else {
+                            scenario.cpus_of_others
+                        })
+                    })
+                    .collect(),
                 useful_workers: None,
                 is_done: false,
+                first_kinds: Vec::new(),
             };
             ExecutorStage {
                 setup,
@@ -177,6 +191,8 @@ impl World {
             moves_left: scenario.moves,
             next_block: 0,
             given: vec![0; scenario.stages.len()],
+            starts: Vec::new(),
+            kinds: BTreeMap::new(),
             queued: 0,
             remade: 0,
             choice: 0,
@@ -345,6 +361,10 @@ impl World {
             self.lost.remove(&block);
         }
         self.end(worker);
+        if self.scenario.kinds > 1 && self.choose(2) == 0 {
+            let kind = self.choose(self.scenario.kinds);
+            self.executor.bind(worker, &[kind]);
+        }
         Event::WorkerLost {
             is_explained: false,
             at: Duration::ZERO,
@@ -369,7 +389,8 @@ impl World {
     pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::StartWorker { worker, .. } => {
+                Effect::StartWorker { worker, kind, .. } => {
+                    self.kinds.insert(worker, kind);
                     self.live_workers.insert(worker);
                     self.roomless.push_back(worker);
                     self.give_room();
@@ -459,6 +480,7 @@ impl World {
         blocks.reverse();
         self.remade += start.wanted.len();
         self.given[start.stage] += 1;
+        self.starts.push((start.worker, start.sequence));
         let work = Work {
             stage: start.stage,
             blocks,
