@@ -61,5 +61,5 @@ pub use crate::error::{EmbedError, LoadError, explain};
 pub use crate::image_embedder::{ImageDecoder, ImageEmbedderSpec, NotDecoded};
 pub use crate::memory::says_out_of_memory;
 pub use crate::onnx_model::{OnnxModel, OnnxModelSpec, PendingRun, RunError};
-pub use crate::spec::{ModelSpec, TextEmbedderSpec};
+pub use crate::spec::{HubFile, HubModel, ModelKind, ModelSpec, TextEmbedderSpec};
 pub use crate::stream::{BucketingEmbedder, EmbedStream, PendingBatch, StreamOptions, StreamStats};

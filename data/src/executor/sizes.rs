@@ -158,7 +158,7 @@ fn sign_of(stage: &StagePlan, call: &MapCall) -> String {
     let mut digest = Digest::new();
     match &call.function {
         Function::Python(definition) => digest.add(definition),
-        Function::Model(spec) => digest.add(&spec.to_json()),
+        Function::Model(spec) => digest.add(&spec.sign()),
     }
     digest.add(&format!("{:?} {:?}", call.reads, call.batching));
     digest.add(&format!("{:?}", stage.compute.resources));

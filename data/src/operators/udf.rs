@@ -3,10 +3,12 @@
 //! The bindings install one [`UdfHost`] when their process starts; a stage worker asks it to make functions ready. Data
 //! crosses as Arrow record batches, whose buffers the other side reads in place.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
+use aktis_inference::HubModel;
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -35,6 +37,9 @@ pub trait UdfHost: Send + Sync {
 
     /// Decodes images that lie as they lie in files in a batch of one column: a batch of their pixels.
     fn decode_images(&self, images: &RecordBatch) -> Result<RecordBatch, TaskFailure>;
+
+    /// A folder of this node with the files of a model of a hub, which are fetched if need be: from a node that has them, or from the hub.
+    fn model_folder(&self, model: &HubModel) -> Result<PathBuf, TaskFailure>;
 }
 
 /// A format of files that another language writes. Dropped without [`finish`](Self::finish), it removes what it has written.
@@ -170,6 +175,11 @@ pub(crate) fn open_files(definition: &Bytes) -> Result<Arc<dyn RemoteFiles>, Tas
 /// Decodes images on this process's host; see [`UdfHost::decode_images`].
 pub(crate) fn decode_images(images: &RecordBatch) -> Result<RecordBatch, TaskFailure> {
     host()?.decode_images(images)
+}
+
+/// Finds the files of a model by this process's host; see [`UdfHost::model_folder`].
+pub(crate) fn model_folder(model: &HubModel) -> Result<PathBuf, TaskFailure> {
+    host()?.model_folder(model)
 }
 
 /// Makes a format of files ready on this process's host; see [`UdfHost::open_writer`].

@@ -8,6 +8,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
+use aktis_inference::HubModel;
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray,
@@ -173,6 +174,10 @@ impl UdfHost for TestHost {
             ErrorCode::Internal,
             "no test decodes images",
         ))
+    }
+
+    fn model_folder(&self, _model: &HubModel) -> Result<PathBuf, TaskFailure> {
+        Err(TaskFailure::new(ErrorCode::Internal, "no test has a hub"))
     }
 }
 

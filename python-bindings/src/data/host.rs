@@ -1,12 +1,14 @@
 //! Python functions in stage workers. The interpreter is held only while the function and its conversions run.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aktis_common::error::ErrorCode;
 use aktis_data::operators::udf::{BatchFunction, FailedRow, FunctionCounts, RowsWriter, UdfHost};
 use aktis_data::storage::{Described, Published, RemoteFiles, StoreRefusal, Transfer};
+use aktis_inference::HubModel;
 use aktis_worker::{TaskFailure, Value};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -112,6 +114,18 @@ impl UdfHost for PythonHost {
                 };
                 TaskFailure::new(code, error.value(py).to_string())
             })
+        })
+    }
+
+    fn model_folder(&self, model: &HubModel) -> Result<PathBuf, TaskFailure> {
+        let described = serde_json::to_string(model).expect("strings and numbers are always JSON");
+        attached(|py| {
+            let find = || -> PyResult<PathBuf> {
+                let module = py.import("aktis.models.hub_files")?;
+                module.call_method1("folder_here", (described,))?.extract()
+            };
+            find()
+                .map_err(|error| TaskFailure::new(ErrorCode::Internal, error.value(py).to_string()))
         })
     }
 }

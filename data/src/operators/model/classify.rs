@@ -10,7 +10,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Schema;
 
 use super::embed::{SUBMIT_ROWS, SUBMITTED_AHEAD, failed_call};
-use super::{Model, ModelStep, failure, named};
+use super::{Model, ModelStep, failure};
 use crate::error::PlanError;
 use crate::operators::relational::assemble;
 use crate::plan::Batching;
@@ -19,36 +19,25 @@ const CLASSIFIER: &str = "TextClassifier";
 const RERANKER: &str = "Reranker";
 
 pub(super) fn classifier_step(spec: &TextClassifierSpec) -> Result<ModelStep, PlanError> {
-    step(
-        CLASSIFIER,
-        &spec.model.model_dir,
-        &spec.stream,
-        spec.scoring(),
-    )
+    step(CLASSIFIER, &spec.stream, spec.scoring())
 }
 
 pub(super) fn reranker_step(spec: &RerankerSpec) -> Result<ModelStep, PlanError> {
-    step(
-        RERANKER,
-        &spec.model.model_dir,
-        &spec.stream,
-        spec.scoring(),
-    )
+    step(RERANKER, &spec.stream, spec.scoring())
 }
 
 fn step(
-    name: &str,
-    folder: &std::path::Path,
+    class: &'static str,
     stream: &StreamOptions,
     scoring: Result<Scoring, LoadError>,
 ) -> Result<ModelStep, PlanError> {
     let scoring = scoring.map_err(|error| {
-        PlanError::InvalidArgument(format!("{name}: {}", aktis_inference::explain(&error)))
+        PlanError::InvalidArgument(format!("{class}: {}", aktis_inference::explain(&error)))
     })?;
     let mut reads: Vec<String> = stream.text_columns().map(str::to_owned).collect();
     reads.dedup();
     Ok(ModelStep {
-        name: named(name, folder),
+        class,
         reads,
         added: scoring.fields(),
         batch_rows: Some(SUBMIT_ROWS),

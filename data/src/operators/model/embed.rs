@@ -5,7 +5,7 @@ use aktis_inference::{BucketingEmbedder, EmbedError, PendingBatch, TextEmbedderS
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
-use super::{Model, ModelStep, failure, named};
+use super::{Model, ModelStep, failure};
 use crate::error::PlanError;
 use crate::plan::{Batching, embedding_field};
 
@@ -20,7 +20,7 @@ pub(super) fn step(spec: &TextEmbedderSpec) -> Result<ModelStep, PlanError> {
         PlanError::InvalidArgument(format!("{NAME}: {}", aktis_inference::explain(&error)))
     })?;
     Ok(ModelStep {
-        name: named(NAME, &spec.embedder.model_dir),
+        class: NAME,
         reads: vec![spec.stream.text_column.clone()],
         added: vec![embedding_field(&spec.stream.output_column, dimension)],
         batch_rows: Some(SUBMIT_ROWS),

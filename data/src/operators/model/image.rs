@@ -7,7 +7,7 @@ use aktis_inference::{ImageDecoder, ImageEmbedderSpec, NotDecoded, OnnxModel};
 use aktis_worker::TaskFailure;
 
 use super::onnx::{Onnx, rows_of};
-use super::{ModelStep, failure, named};
+use super::{ModelStep, failure};
 use crate::error::PlanError;
 use crate::operators::failing::is_of_rows;
 use crate::operators::udf;
@@ -21,7 +21,7 @@ pub(super) fn step(spec: &ImageEmbedderSpec) -> Result<ModelStep, PlanError> {
     })?;
     let (batch_rows, window_rows) = rows_of(spec.batch_size, fixed_rows);
     Ok(ModelStep {
-        name: named(NAME, &spec.model_dir),
+        class: NAME,
         reads: vec![spec.column.clone()],
         added: vec![embedding_field(&spec.output_column, dimension)],
         batch_rows,

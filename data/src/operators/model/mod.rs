@@ -8,26 +8,26 @@ mod onnx;
 use std::collections::VecDeque;
 
 use aktis_common::error::ErrorCode;
-use aktis_inference::ModelSpec;
+use aktis_inference::{ModelKind, ModelSpec};
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
 use crate::error::PlanError;
-use crate::operators::udf::BatchFunction;
+use crate::operators::udf::{self, BatchFunction};
 use crate::plan::{Batching, Compute, FailurePolicy, Kept, MapFunction, MapSpec, Produces};
 
 /// The map that adds a model's columns; all other columns pass by.
 pub fn model_map(spec: ModelSpec, compute: Compute) -> Result<MapSpec, PlanError> {
-    let step = match &spec {
-        ModelSpec::TextEmbedder(embedder) => embed::step(embedder)?,
-        ModelSpec::OnnxModel(onnx) => onnx::step(onnx)?,
-        ModelSpec::TextClassifier(classifier) => classify::classifier_step(classifier)?,
-        ModelSpec::Reranker(reranker) => classify::reranker_step(reranker)?,
-        ModelSpec::ImageEmbedder(embedder) => image::step(embedder)?,
+    let step = match &spec.kind {
+        ModelKind::TextEmbedder(embedder) => embed::step(embedder)?,
+        ModelKind::OnnxModel(onnx) => onnx::step(onnx)?,
+        ModelKind::TextClassifier(classifier) => classify::classifier_step(classifier)?,
+        ModelKind::Reranker(reranker) => classify::reranker_step(reranker)?,
+        ModelKind::ImageEmbedder(embedder) => image::step(embedder)?,
     };
     let added = step.added.iter().map(|field| field.name().clone());
     Ok(MapSpec {
-        name: step.name,
+        name: format!("{}({})", step.class, spec.label()),
         reads: Some(step.reads),
         keeps: Kept::AllExcept(added.collect()),
         produces: Produces::Fields(step.added),
@@ -44,18 +44,15 @@ pub fn model_map(spec: ModelSpec, compute: Compute) -> Result<MapSpec, PlanError
 
 /// The files that make a model what it is: a folder stands for all that is in it.
 pub fn model_files(spec: &ModelSpec) -> Result<Vec<std::path::PathBuf>, PlanError> {
-    match spec {
-        ModelSpec::TextEmbedder(embedder) => Ok(vec![embedder.embedder.model_dir.clone()]),
-        ModelSpec::OnnxModel(onnx) => onnx::files(onnx),
-        ModelSpec::TextClassifier(classifier) => Ok(vec![classifier.model.model_dir.clone()]),
-        ModelSpec::Reranker(reranker) => Ok(vec![reranker.model.model_dir.clone()]),
-        ModelSpec::ImageEmbedder(embedder) => Ok(vec![embedder.model_dir.clone()]),
+    match &spec.kind {
+        ModelKind::OnnxModel(onnx) => onnx::files(onnx),
+        folder => Ok(vec![folder.path().to_owned()]),
     }
 }
 
 /// What a plan knows of a model.
 struct ModelStep {
-    name: String,
+    class: &'static str,
     reads: Vec<String>,
     added: Vec<arrow::datatypes::FieldRef>,
     batch_rows: Option<usize>,
@@ -63,18 +60,22 @@ struct ModelStep {
     batching: Batching,
 }
 
-/// Loads a model.
+/// Loads a model, whose files are brought to this node before if they are those of a hub.
 pub(crate) fn load(spec: &ModelSpec) -> Result<Box<dyn BatchFunction>, TaskFailure> {
-    Ok(match spec.clone() {
-        ModelSpec::TextEmbedder(spec) => Box::new(ModelCalls::of(embed::Embedder::load(spec)?)),
-        ModelSpec::OnnxModel(spec) => Box::new(ModelCalls::of(onnx::Onnx::load(spec)?)),
-        ModelSpec::TextClassifier(spec) => {
+    let kind = match &spec.hub {
+        Some(hub) => spec.in_folder(&udf::model_folder(hub)?),
+        None => spec.kind.clone(),
+    };
+    Ok(match kind {
+        ModelKind::TextEmbedder(spec) => Box::new(ModelCalls::of(embed::Embedder::load(spec)?)),
+        ModelKind::OnnxModel(spec) => Box::new(ModelCalls::of(onnx::Onnx::load(spec)?)),
+        ModelKind::TextClassifier(spec) => {
             Box::new(ModelCalls::of(classify::Classifier::load(spec)?))
         }
-        ModelSpec::Reranker(spec) => {
+        ModelKind::Reranker(spec) => {
             Box::new(ModelCalls::of(classify::Classifier::load_reranker(spec)?))
         }
-        ModelSpec::ImageEmbedder(spec) => Box::new(ModelCalls::of(image::load(spec)?)),
+        ModelKind::ImageEmbedder(spec) => Box::new(ModelCalls::of(image::load(spec)?)),
     })
 }
 
@@ -144,10 +145,4 @@ impl<M: Model> BatchFunction for ModelCalls<M> {
 fn failure(model: &str, code: ErrorCode, error: &dyn std::error::Error) -> TaskFailure {
     let text = aktis_inference::explain(error);
     TaskFailure::new(code, format!("{model}: {text}"))
-}
-
-/// Its last path's part, for people.
-fn named(model: &str, path: &std::path::Path) -> String {
-    let file = path.file_name().unwrap_or_default().to_string_lossy();
-    format!("{model}({file})")
 }

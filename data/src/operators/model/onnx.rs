@@ -7,7 +7,7 @@ use aktis_inference::{OnnxModel, OnnxModelSpec, PendingRun, RunError};
 use aktis_worker::TaskFailure;
 use arrow::array::RecordBatch;
 
-use super::{Model, ModelStep, failure, named};
+use super::{Model, ModelStep, failure};
 use crate::error::PlanError;
 use crate::plan::Batching;
 
@@ -29,7 +29,7 @@ pub(super) fn step(spec: &OnnxModelSpec) -> Result<ModelStep, PlanError> {
     reads.dedup();
     let (batch_rows, window_rows) = rows_of(spec.batch_size, plan.fixed_rows);
     Ok(ModelStep {
-        name: named(NAME, &spec.path),
+        class: NAME,
         reads,
         added: plan
             .outputs

@@ -16,6 +16,8 @@ _NO_MATTER_OF_MODELS = (
     "replicas", "sharing", "intra_threads", "window_rows", "token_budget", "onnxruntime_path", "candle_path", "model_dir",
     "path", "batch_size", "byte_budget",
 )  # fmt: skip
+#: Where a description says what it is on a hub.
+HUB = "hub"
 
 
 def folder_of(call: str, cache: Any) -> str | None:
@@ -70,8 +72,21 @@ def of_model(
     folder = folder_of(call, cache)
     if folder is None:
         return None
-    looked_at = [_file_or_folder(path) for path in files]
-    return folder, _sign_of_all([fingerprint([_without_speed(json.loads(spec)), *looked_at]) for spec in specs])
+    looked_at = content_of_model(specs[0], files)
+    return folder, _sign_of_all([fingerprint([settings_of_model(spec), *looked_at]) for spec in specs])
+
+
+def settings_of_model(spec: str) -> Any:
+    """What of a native model's description changes its results, but for where it is."""
+    return _without_speed({kind: part for kind, part in json.loads(spec).items() if kind != HUB})
+
+
+def content_of_model(spec: str, files: Sequence[str | os.PathLike[str]]) -> list[Any]:
+    """What its files are: what a hub calls their content, or their lengths and times."""
+    found = json.loads(spec).get(HUB)
+    if found is not None:
+        return [[(file["name"], file["blob"]) for file in found["files"]]]
+    return [_file_or_folder(path) for path in files]
 
 
 def _sign_of_all(signs: Sequence[str]) -> str:

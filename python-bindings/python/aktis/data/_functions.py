@@ -284,6 +284,11 @@ def is_model(function: Any) -> bool:
     return callable(getattr(function, "spec_json", None)) and not inspect.isclass(function)
 
 
+def found(model: Any) -> Any:
+    """A native model with its files, which are fetched if it has a name on a hub."""
+    return model._found()
+
+
 #: What options of functions would say of a native model.
 _OF_MODELS = {
     "retry_exceptions": "it calls no service, so the same call would fail again",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from . import _failing, _native
+from . import _caching, _failing, _native
 from ._context import DataContext
 from ._fingerprints import Described, fingerprint
 from ._sql_functions import Steps
@@ -46,7 +48,7 @@ def identity_of(outputs: Sequence[Written]) -> tuple[Traits | None, str]:
         if output.written_as is not None:
             of_output = f" of output {number}" if len(outputs) > 1 else ""
             formats.append((f"the format of the files{of_output}", fingerprint(output.written_as)))
-    return _functions(outputs) + formats + [tuple(known) for known in traits], ""
+    return _functions(outputs) + _models(outputs) + formats + [tuple(known) for known in traits], ""
 
 
 def _functions(outputs: Sequence[Written]) -> Traits:
@@ -67,6 +69,59 @@ def _functions(outputs: Sequence[Written]) -> Traits:
             again = f" ({seen[name]})" if seen[name] > 1 else ""
             functions.append((f"the function of {name}{again}", fingerprint(dict(definition.parts))))
     return functions
+
+
+def _models(outputs: Sequence[Written]) -> Traits:
+    """What native models are: their settings, and their files or what these are called on a hub."""
+    from aktis import _aktis
+
+    found: dict[str, int] = {}
+    for output in outputs:
+        here = Counter(_specs(output.plan))
+        for spec, count in here.items():
+            found[spec] = max(found.get(spec, 0), count)
+    seen: Counter[str] = Counter()
+    models: Traits = []
+    for spec, count in found.items():
+        described = json.loads(spec)
+        on_hub = described.get(_caching.HUB)
+        (settings,) = (part for kind, part in described.items() if kind != _caching.HUB)
+        path = settings.get("path") or (settings.get("embedder") or settings.get("model") or settings).get("model_dir")
+        label = on_hub["repository"] if on_hub else os.path.basename(path)
+        for _ in range(count):
+            seen[label] += 1
+            name = f"the model {label}" + (f" ({seen[label]})" if seen[label] > 1 else "")
+            models.append((f"what is asked of {name}", fingerprint(_caching.settings_of_model(spec))))
+            if on_hub:
+                # The name alone is told of what is different.
+                models.append((f"{name} at revision {on_hub['commit']}", ""))
+            else:
+                files = _aktis.data.Plan.model_files(spec)
+                models.append((f"the files of {name}", fingerprint(_caching.content_of_model(spec, files))))
+    return models
+
+
+def _specs(plan: Any) -> Iterator[str]:
+    """The native models of a plan, in the order in which it was made."""
+    if not isinstance(plan, _native.Recorder):
+        return
+    for call in plan._calls:
+        if call.name == "model":
+            # Workers of other kinds make the same.
+            yield call.args[0]
+        for value in (*call.args, *call.kwargs.values()):
+            yield from _specs_within(value)
+
+
+def _specs_within(value: Any) -> Iterator[str]:
+    """Those of an argument: of other plans, and of what a query calls."""
+    if isinstance(value, _native.Recorder):
+        yield from _specs(value)
+    elif isinstance(value, Steps):
+        yield from value.models()
+    elif type(value) in (list, tuple):
+        for item in value:
+            yield from _specs_within(item)
 
 
 def definitions(plan: Any) -> Iterator[Described]:

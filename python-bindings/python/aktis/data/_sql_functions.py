@@ -220,6 +220,10 @@ class Steps:
             found += [kwargs.get("definition"), *(other["definition"] for other in others)]
         return [definition for definition in found if isinstance(definition, Described)]
 
+    def models(self) -> list[str]:
+        """What describes the native models."""
+        return [args[0] for method, args, _, _ in self._made.values() if method == "model"]
+
     def __reduce__(self) -> Any:
         return Steps, (None, self._made)
 
@@ -313,7 +317,8 @@ class ModelCalls:
 
         self._declared = declared
         self._name = name
-        self._reads, added = declared._fn._columns()  # type: ignore[union-attr]
+        self._model: Any = _functions.found(declared._fn)
+        self._reads, added = self._model._columns()
         self._adds: list[str] = added.names
         self.kind = added.types[0] if len(added) == 1 else pyarrow.struct(list(added))
 
@@ -327,7 +332,7 @@ class ModelCalls:
         self._check(plan.schema(), arguments)
         columns = [column] if len(self._adds) == 1 else [f"{column} {name}" for name in self._adds]
         names = dict(zip((*self._reads, *self._adds), (*arguments, *columns), strict=True))
-        model: Any = declared._fn._over(names)  # type: ignore[union-attr]
+        model: Any = self._model._over(names)
         compute, *others = (dict(own) for own in declared._computes)
         if all(options[name] is None for name in ("compute", "concurrency")) and not options["num_gpus"]:
             # One actor computes with all processors of its machine.

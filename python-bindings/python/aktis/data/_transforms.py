@@ -213,8 +213,11 @@ class Transforms(Computed, Choosing):
             if compute is None and concurrency is None and not num_gpus:
                 # One actor computes with all processors of its machine.
                 compute_spec["max_workers"] = 1
+            model = _functions.found(fn)
             spec, *specs = (
-                _functions.model_spec(_worker_kinds.of_model("map_batches()", fn, kind), own, kind.placed["num_cpus"])
+                _functions.model_spec(
+                    _worker_kinds.of_model("map_batches()", model, kind), own, kind.placed["num_cpus"]
+                )
                 for kind, own in zip(kinds, (compute_spec, *others), strict=True)
             )
             compute_spec["others"] = [

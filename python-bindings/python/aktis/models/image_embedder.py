@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from . import hub
 from .native_model import NativeModel, check_count
 from .onnxruntime_path import find_onnxruntime
 
 ImagePooling = Literal["cls", "mean"]
+#: Where a folder may have its graph.
+_GRAPHS = ("vision_model.onnx", "onnx/vision_model.onnx", "model.onnx", "onnx/model.onnx")
 
 
 class ImageEmbedder(NativeModel):
@@ -27,7 +31,7 @@ class ImageEmbedder(NativeModel):
     the image is null.
 
     Args:
-        model_dir: Folder with ``preprocessor_config.json``, ``config.json`` and ``vision_model.onnx`` or ``model.onnx``, which may lie in ``onnx/``. The graph
+        model_dir: Name on the hub of Hugging Face (``"org/name"``, ``"org/name@revision"``), or folder with ``preprocessor_config.json``, ``config.json`` and ``vision_model.onnx`` or ``model.onnx``, which may lie in ``onnx/``. The graph
             takes pixels alone: of a CLIP it is that of ``CLIPVisionModelWithProjection`` or ``CLIPVisionModel``.
         column: The column with the images.
         output_column: The column that is added.
@@ -41,6 +45,7 @@ class ImageEmbedder(NativeModel):
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; a GPU needs ``pip install onnxruntime-gpu``.
         intra_threads: Threads that one run is computed with; by default 1.
         replicas: Copies of the model that compute side by side in one actor; by default as many as the actor has CPUs, on a GPU one.
+        revision: Of a name on the hub: a branch, a tag or a commit.
 
     Raises:
         ValueError: there is no such pooling, ``batch_size`` is less than 1, or ``output_column`` is ``column``. What the model folder lacks is named when
@@ -69,6 +74,7 @@ class ImageEmbedder(NativeModel):
         device: str = "auto",
         intra_threads: int | None = None,
         replicas: int | None = None,
+        revision: str | None = None,
     ) -> None:
         if pooling not in (None, "cls", "mean"):
             raise ValueError(f"pooling must be 'cls' or 'mean', not {pooling!r}")
@@ -77,7 +83,7 @@ class ImageEmbedder(NativeModel):
                 f"output_column and column are both {column!r}; the images are kept, so choose another name"
             )
         check_count("batch_size", batch_size, or_auto=True)
-        super().__init__(device=device, intra_threads=intra_threads, replicas=replicas)
+        super().__init__(device=device, intra_threads=intra_threads, replicas=replicas, revision=revision)
         self.model_dir = Path(model_dir)
         self.column = column
         self.output_column = output_column
@@ -86,6 +92,15 @@ class ImageEmbedder(NativeModel):
         self.onnx_file = onnx_file
         self.normalize = normalize
         self.batch_size = batch_size
+
+    def _needed(self, model: str, names: Sequence[str]) -> list[str]:
+        graph = self._graph_of(model, names, _GRAPHS)
+        if graph is None:
+            raise ValueError(
+                f"{model} has none of {', '.join(_GRAPHS)}, which an ImageEmbedder runs. It has {', '.join(names)}: name a graph by onnx_file=, or export "
+                "one (optimum-cli export onnx), and give the folder"
+            )
+        return [*hub.described(names), graph]
 
     def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
         library = find_onnxruntime()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from . import hub
+from .hub_files import HubModel
 
 
 class NativeModel:
@@ -17,11 +20,43 @@ class NativeModel:
     _inputs: tuple[str, ...]
     #: Those that name the columns that it adds.
     _outputs: tuple[str, ...]
+    #: The attribute that says where it is.
+    _place = "model_dir"
+    #: The graph, from the folder, where one is named.
+    onnx_file: str | None
 
-    def __init__(self, *, device: str, intra_threads: int | None, replicas: int | None) -> None:
+    def __init__(self, *, device: str, intra_threads: int | None, replicas: int | None, revision: str | None) -> None:
         self.device = device
         self.intra_threads = intra_threads
         self.replicas = replicas
+        self.revision = revision
+        #: What was found of it on a hub.
+        self._hub: HubModel | None = None
+
+    def _found(self) -> Any:
+        """The same model with the files that its name on a hub stands for, which are fetched if they are not here."""
+        place = getattr(self, self._place)
+        model = hub.named(place, self.revision) if self._hub is None else None
+        if model is None:
+            return self
+        fetched = hub.fetch(model, lambda names: self._needed(str(model), names))
+        found = copy.copy(self)
+        found._hub = HubModel.of(fetched)
+        setattr(found, self._place, fetched.folder)
+        return found
+
+    def _needed(self, model: str, names: Sequence[str]) -> list[str]:
+        """What it needs of the files of a repository."""
+        raise NotImplementedError
+
+    def _graph_of(self, model: str, names: Sequence[str], places: Sequence[str]) -> str | None:
+        """The graph that is meant among the files of a repository."""
+        if self.onnx_file is None:
+            return next((place for place in places if place in names), None)
+        if self.onnx_file not in names:
+            graphs = ", ".join(name for name in names if name.endswith(".onnx")) or "none"
+            raise ValueError(f"{model} has no {self.onnx_file!r}. Its graphs are: {graphs}")
+        return self.onnx_file
 
     def spec(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
         """What describes the model to its actors.
@@ -56,7 +91,10 @@ class NativeModel:
         >>> TextEmbedder("models/minilm").spec_json(replicas=2).startswith('{"text_embedder": ')
         True
         """
-        return json.dumps({self.kind: self.spec(replicas=replicas, sharing=sharing)})
+        described: dict[str, Any] = {self.kind: self.spec(replicas=replicas, sharing=sharing)}
+        if self._hub is not None:
+            described["hub"] = self._hub.as_dict()
+        return json.dumps(described)
 
     def _columns(self) -> tuple[list[str], Any]:
         """The columns that it reads, in the order of its arguments in SQL, and those that it adds, as a ``pyarrow.Schema``."""

@@ -11,6 +11,9 @@ from typing import Any, Literal
 from .native_model import NativeModel, check_count
 from .onnxruntime_path import find_onnxruntime
 
+#: Where a folder has its graph.
+_GRAPHS = ("model.onnx", "onnx/model.onnx")
+
 
 class OnnxModel(NativeModel):
     """Runs an ONNX graph over columns, in Rust: its inputs are columns, its outputs become columns.
@@ -41,7 +44,8 @@ class OnnxModel(NativeModel):
     missing in the last is made up for and left out.
 
     Args:
-        path: The ``.onnx`` file, or a folder with ``model.onnx``. Files that it names for its weights lie beside it.
+        path: The ``.onnx`` file, a folder with ``model.onnx`` or ``onnx/model.onnx``, or the name of one on the hub of Hugging Face (``"org/name"``,
+            ``"org/name@revision"``). Files that it names for its weights lie beside it.
         inputs: From inputs of the graph to the columns that they take; of those that are not named the column is called as the input is.
         outputs: The outputs that are wanted: their names, or a mapping from names to the columns that they become. By default all, each in a
             column of its name.
@@ -51,6 +55,8 @@ class OnnxModel(NativeModel):
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; a GPU needs ``pip install onnxruntime-gpu``.
         intra_threads: Threads that one run is computed with; by default 1.
         replicas: Copies of the graph that compute side by side in one actor; by default as many as the actor has CPUs, on a GPU one.
+        onnx_file: The graph, a path from the folder, such as ``"onnx/model_fp16.onnx"``.
+        revision: Of a name on the hub: a branch, a tag or a commit.
 
     Raises:
         TypeError: ``inputs`` is no mapping, or ``outputs`` is a single text.
@@ -64,6 +70,7 @@ class OnnxModel(NativeModel):
     """
 
     kind = "onnx_model"
+    _place = "path"
 
     def __init__(
         self,
@@ -76,6 +83,8 @@ class OnnxModel(NativeModel):
         device: str = "auto",
         intra_threads: int | None = None,
         replicas: int | None = None,
+        onnx_file: str | None = None,
+        revision: str | None = None,
     ) -> None:
         if inputs is not None and not isinstance(inputs, Mapping):
             raise TypeError(f"inputs must be a mapping from inputs of the graph to columns, not {inputs!r}")
@@ -86,13 +95,21 @@ class OnnxModel(NativeModel):
         check_count("batch_size", batch_size, or_auto=True)
         if byte_budget is not None:
             check_count("byte_budget", byte_budget)
-        super().__init__(device=device, intra_threads=intra_threads, replicas=replicas)
+        super().__init__(device=device, intra_threads=intra_threads, replicas=replicas, revision=revision)
         self.path = Path(path)
+        self.onnx_file = onnx_file
         self.inputs = dict(inputs or {})
         named = outputs if isinstance(outputs, Mapping) or outputs is None else {name: name for name in outputs}
         self.outputs = None if named is None else dict(named)
         self.batch_size = batch_size
         self.byte_budget = byte_budget
+
+    def _needed(self, model: str, names: Sequence[str]) -> list[str]:
+        graph = self._graph_of(model, names, _GRAPHS)
+        if graph is None:
+            graphs = ", ".join(name for name in names if name.endswith(".onnx")) or "none"
+            raise ValueError(f"{model} has none of {', '.join(_GRAPHS)}: name a graph by onnx_file=. It has {graphs}")
+        return [graph]
 
     def _columns(self) -> tuple[list[str], Any]:
         from aktis import _aktis
@@ -119,7 +136,7 @@ class OnnxModel(NativeModel):
         library = find_onnxruntime()
         return {
             **self._placement(replicas, sharing),
-            "path": str(self.path.absolute()),
+            "path": str((self.path / (self.onnx_file or "")).absolute()),
             "inputs": self.inputs,
             "outputs": None if self.outputs is None else list(self.outputs.items()),
             "batch_size": None if self.batch_size == "auto" else self.batch_size,

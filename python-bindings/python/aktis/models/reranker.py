@@ -20,7 +20,7 @@ class Reranker(TextModel):
     activation. Of pairs that are too long the longer text is cut first.
 
     Args:
-        model_dir: Folder with ``config.json``, ``tokenizer.json`` and ``model.onnx``, whose output ``logits`` has shape (pairs, 1); or
+        model_dir: Name on the hub of Hugging Face (``"org/name"``, ``"org/name@revision"``), or folder with ``config.json``, ``tokenizer.json`` and ``model.onnx``, whose output ``logits`` has shape (pairs, 1); or
             ``model.safetensors`` of a BERT, RoBERTa, MPNet, ModernBERT or decoder with its classification head.
         query_column: The column with the queries.
         text_column: The column with the texts.
@@ -34,6 +34,7 @@ class Reranker(TextModel):
         intra_threads: Threads that one model batch is computed with; by default 1.
         replicas: Copies of the model that compute side by side in one actor; by default as many as the actor has CPUs.
         window_rows: Rows that are sorted by length together.
+        revision: Of a name on the hub: a branch, a tag or a commit.
 
     Raises:
         ValueError: there is no such backend, or two columns have the same name. What the model folder lacks is named when the dataset is
@@ -64,6 +65,7 @@ class Reranker(TextModel):
         intra_threads: int | None = None,
         replicas: int | None = None,
         window_rows: int | None = None,
+        revision: str | None = None,
     ) -> None:
         if len({query_column, text_column, output_column}) < 3:
             raise ValueError(
@@ -80,6 +82,7 @@ class Reranker(TextModel):
             intra_threads=intra_threads,
             replicas=replicas,
             window_rows=window_rows,
+            revision=revision,
         )
         self.query_column = query_column
         self.text_column = text_column

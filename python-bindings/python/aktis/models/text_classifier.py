@@ -21,7 +21,7 @@ class TextClassifier(TextModel):
     ``"multi_label_classification"`` or there is only one, or the numbers themselves where it is ``"regression"``.
 
     Args:
-        model_dir: Folder with ``config.json``, ``tokenizer.json`` and ``model.onnx``, whose output ``logits`` has shape (texts, labels); or
+        model_dir: Name on the hub of Hugging Face (``"org/name"``, ``"org/name@revision"``), or folder with ``config.json``, ``tokenizer.json`` and ``model.onnx``, whose output ``logits`` has shape (texts, labels); or
             ``model.safetensors`` of a BERT, RoBERTa, MPNet, ModernBERT or decoder with its classification head.
         column: The column with the texts.
         label_column: The column of labels that is added.
@@ -36,6 +36,7 @@ class TextClassifier(TextModel):
         intra_threads: Threads that one model batch is computed with; by default 1.
         replicas: Copies of the model that compute side by side in one actor; by default as many as the actor has CPUs.
         window_rows: Rows that are sorted by length together.
+        revision: Of a name on the hub: a branch, a tag or a commit.
 
     Raises:
         ValueError: there is no such backend, ``top_k`` is less than 1, or columns have the same name. What the model folder lacks is named
@@ -67,6 +68,7 @@ class TextClassifier(TextModel):
         intra_threads: int | None = None,
         replicas: int | None = None,
         window_rows: int | None = None,
+        revision: str | None = None,
     ) -> None:
         if len({column, label_column, score_column}) < 3:
             raise ValueError(
@@ -85,6 +87,7 @@ class TextClassifier(TextModel):
             intra_threads=intra_threads,
             replicas=replicas,
             window_rows=window_rows,
+            revision=revision,
         )
         self.column = column
         self.label_column = label_column

@@ -25,7 +25,7 @@ class TextEmbedder(TextModel):
     null. Rows of different blocks share the model's batches, sorted by length, so ``batch_size`` plays no part.
 
     Args:
-        model_dir: Folder with ``config.json``, ``tokenizer.json`` and ``model.onnx`` or ``model.safetensors``.
+        model_dir: Name on the hub of Hugging Face (``"org/name"``, ``"org/name@revision"``), or folder with ``config.json``, ``tokenizer.json`` and ``model.onnx`` or ``model.safetensors``.
         column: The column with the texts.
         output_column: The column that is added.
         backend: ``"onnx"`` runs ``model.onnx`` on ONNX Runtime (``pip install onnxruntime``), ``"candle"`` runs
@@ -49,6 +49,7 @@ class TextEmbedder(TextModel):
         prompt: What is put before each text, such as ``"query: "``. By default what the folder has as its default prompt, if any
             (``config_sentence_transformers.json``); ``""`` for nothing.
         prompt_name: The name of a prompt that the folder has, such as ``"query"``.
+        revision: Of a name on the hub: a branch, a tag or a commit.
 
     Raises:
         ValueError: there is no such backend, dtype or pooling, ``output_column`` is ``column``, or there are two prompts. What the model folder lacks is named when the
@@ -87,6 +88,7 @@ class TextEmbedder(TextModel):
         dimensions: int | None = None,
         prompt: str | None = None,
         prompt_name: str | None = None,
+        revision: str | None = None,
     ) -> None:
         if prompt is not None and prompt_name is not None:
             raise ValueError("prompt= is a text and prompt_name= the name of one that the folder has: give one of them")
@@ -107,6 +109,7 @@ class TextEmbedder(TextModel):
             intra_threads=intra_threads,
             replicas=replicas,
             window_rows=window_rows,
+            revision=revision,
         )
         self.column = column
         self.output_column = output_column

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from . import hub
 from .candle_path import find_candle
 from .native_model import NativeModel
 from .onnxruntime_path import find_onnxruntime
 
 Backend = Literal["auto", "onnx", "candle"]
 Dtype = Literal["float32", "int8"]
+#: Where a model is, the first that is there.
+_GRAPHS = ("model.onnx", "onnx/model.onnx")
+_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 
 class TextModel(NativeModel):
@@ -30,6 +35,7 @@ class TextModel(NativeModel):
         intra_threads: int | None = None,
         replicas: int | None = None,
         window_rows: int | None = None,
+        revision: str | None = None,
     ) -> None:
         if backend not in ("auto", "onnx", "candle"):
             raise ValueError(f"backend must be 'auto', 'onnx' or 'candle', not {backend!r}")
@@ -42,7 +48,7 @@ class TextModel(NativeModel):
                 f"dtype={dtype!r} is for backend='candle', which runs model.safetensors; a graph has the numbers that it was written with: name "
                 "another by onnx_file="
             )
-        super().__init__(device=device, intra_threads=intra_threads, replicas=replicas)
+        super().__init__(device=device, intra_threads=intra_threads, replicas=replicas, revision=revision)
         self.model_dir = Path(model_dir)
         self.backend = backend
         self.onnx_file = onnx_file
@@ -50,6 +56,19 @@ class TextModel(NativeModel):
         self.max_tokens = max_tokens
         self.token_budget = token_budget
         self.window_rows = window_rows
+
+    def _needed(self, model: str, names: Sequence[str]) -> list[str]:
+        graph = self._graph_of(model, names, _GRAPHS) if self.backend != "candle" and self.dtype is None else None
+        weights = next((name for name in _WEIGHTS if name in names), None) if self.backend != "onnx" else None
+        if graph is None or (self.backend == "auto" and self.onnx_file is None and find_onnxruntime() is None):
+            graph = weights or graph
+        if graph is None:
+            wanted = {"onnx": _GRAPHS[:1], "candle": _WEIGHTS[:1]}.get(self.backend, (_GRAPHS[0], _WEIGHTS[0]))
+            raise ValueError(
+                f"{model} has no {' or '.join(wanted)}, which a {type(self).__name__}(backend={self.backend!r}) runs. It has {', '.join(names)}: convert "
+                "it (save_pretrained(safe_serialization=True), or optimum-cli export onnx), and give the folder"
+            )
+        return [*hub.described(names), graph]
 
     def config(self, *, replicas: int | None = None, sharing: int | None = None) -> dict[str, Any]:
         """The fields of the Rust `TextEmbedderConfig`.
