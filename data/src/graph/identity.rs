@@ -50,15 +50,13 @@ impl JobPlan {
             digest.add(&stage.batch_rows);
             traits.push(Trait::new("what is read", digest.text()));
             for output in 0..self.outputs.len() {
-                let mut digest = Digest::new();
-                self.add_steps(&self.stages_of(output), &mut digest)?;
+                let steps = self.signed_steps(&self.stages_of(output), Digest::new())?;
                 let name = format!("steps on the way to output {}", output + 1);
-                traits.push(Trait::new(name, digest.text()));
+                traits.push(Trait::of_parts(name, steps));
             }
             return Ok(traits);
         }
-        self.add_steps(&all, &mut digest)?;
-        traits.push(Trait::new("steps", digest.text()));
+        traits.push(Trait::of_parts("steps", self.signed_steps(&all, digest)?));
         Ok(traits)
     }
 
@@ -75,13 +73,13 @@ impl JobPlan {
             traits.extend(identity_of_source(stage)?.into_iter().map(of_input));
             add_reading(stage, &mut digest);
         }
-        self.add_steps(&(0..self.stages.len()).collect(), &mut digest)?;
         for stage in &self.stages {
             digest.add(&format!("{:?}", stage.partitioner));
             digest.add(&(stage.row_limit, stage.steps.len(), stage.is_ordered));
         }
         digest.add(&format!("{:?}", self.edges));
-        traits.push(Trait::new("steps", digest.text()));
+        let steps = self.signed_steps(&(0..self.stages.len()).collect(), digest)?;
+        traits.push(Trait::of_parts("steps", steps));
         traits.push(Trait::new("where it is cut into legs", legs.layout()));
         Ok(traits)
     }
@@ -105,20 +103,29 @@ impl JobPlan {
         is_relational.then(|| "it works on all rows of an input at once".to_owned())
     }
 
-    /// Adds what these stages do, but for their functions.
-    fn add_steps(&self, stages: &BTreeSet<usize>, digest: &mut Digest) -> Result<(), String> {
+    /// What these stages do, step by step, but for their functions: for people, and signs that are equal if and only if the things are. The
+    /// first says how rows are read and handed on, begun with `handed`.
+    fn signed_steps(
+        &self,
+        stages: &BTreeSet<usize>,
+        mut handed: Digest,
+    ) -> Result<Vec<(String, String)>, String> {
         let all = || stages.iter().map(|&stage| &self.stages[stage]);
         let window_rows = all().map(|stage| stage.window_rows).max();
         let has_map = all().any(|stage| stage.has_map);
-        digest.add(&(self.stages[0].batch_rows, window_rows, has_map));
-        if let Some(limit) = all().find_map(|stage| stage.row_limit) {
-            digest.add(&limit);
-        }
+        handed.add(&(self.stages[0].batch_rows, window_rows, has_map));
         if let Some(stage) = all().find(|stage| stage.window_bytes > 0) {
-            digest.add(&stage.window_bytes);
+            handed.add(&stage.window_bytes);
         }
-        digest.add(&steps_without_functions(all())?);
-        Ok(())
+        let reading: Vec<String> = all().filter_map(words_of_reading).collect();
+        let mut parts = vec![(reading.join(", "), handed.text())];
+        for stage in all() {
+            parts.extend(steps_without_functions(stage)?);
+        }
+        if let Some(limit) = all().find_map(|stage| stage.row_limit) {
+            parts.push((format!("limit({limit})"), String::new()));
+        }
+        Ok(parts)
     }
 
     /// Why its stages are such that nobody could go on with them.
@@ -245,45 +252,78 @@ fn add_reading(stage: &StagePlan, digest: &mut Digest) {
     }
 }
 
-/// The steps of stages as they travel, with nothing in the place of functions.
-fn steps_without_functions<'a>(
-    stages: impl Iterator<Item = &'a StagePlan>,
-) -> Result<Vec<u8>, String> {
+/// Which rows are read, for people.
+fn words_of_reading(stage: &StagePlan) -> Option<String> {
+    let plan = stage.source.as_ref()?;
+    let mut words = "reading".to_owned();
+    let filters: Vec<String> = plan
+        .filters
+        .iter()
+        .map(|filter| filter.human_display().to_string())
+        .collect();
+    if !filters.is_empty() {
+        words.push_str(&format!(" where {}", filters.join(" and ")));
+    }
+    if let Some(rows) = plan.row_limit {
+        words.push_str(&format!(", {rows} rows"));
+    }
+    Some(words)
+}
+
+/// The steps of a stage for people, and signs of them as they travel, with nothing in the place of functions.
+fn steps_without_functions(stage: &StagePlan) -> Result<Vec<(String, String)>, String> {
     // Which kinds of workers there are changes nothing: how inputs are cut hangs on the rows of their largest calls, which are told.
-    let steps = stages.flat_map(|stage| {
-        let is_mixed = stage.compute.is_mixed();
-        let steps = stage.to_steps(0).0;
-        steps.into_iter().map(move |step| (step, is_mixed))
-    });
-    let without = steps.map(|(step, is_mixed)| match step {
-        Operator::Map(mut call) => {
-            call.cache = None;
-            call.batch_rows = call.batch_rows.filter(|_| !is_mixed);
-            if let Function::Python(definition) = &mut call.function {
-                *definition = Bytes::new();
+    let is_mixed = stage.compute.is_mixed();
+    let steps = stage.steps.iter().zip(stage.to_steps(0).0);
+    let signed = steps.map(|(planned, step)| {
+        let words = words_of_step(&planned.name, &step);
+        let without = match step {
+            Operator::Map(mut call) => {
+                call.cache = None;
+                call.batch_rows = call.batch_rows.filter(|_| !is_mixed);
+                if let Function::Python(definition) = &mut call.function {
+                    *definition = Bytes::new();
+                }
+                // Whoever has mended a job may let more rows fail, or give calls more time.
+                call.failures = FailurePolicy {
+                    on_error: Some(call.failures.on_error()),
+                    ..FailurePolicy::default()
+                };
+                Operator::Map(call)
             }
-            // Whoever has mended a job may let more rows fail, or give calls more time.
-            call.failures = FailurePolicy {
-                on_error: Some(call.failures.on_error()),
-                ..FailurePolicy::default()
-            };
-            Operator::Map(call)
-        }
-        // Rows that were judged were judged, whatever limit holds now.
-        Operator::Expect(expectation) => Operator::Expect(Expectation {
-            most: MostViolations::Rows(0),
-            only_warns: false,
-            ..expectation
-        }),
-        other => other,
+            // Rows that were judged were judged, whatever limit holds now.
+            Operator::Expect(expectation) => Operator::Expect(Expectation {
+                most: MostViolations::Rows(0),
+                only_warns: false,
+                ..expectation
+            }),
+            other => other,
+        };
+        Ok((words, sign(without)?))
     });
+    signed.collect()
+}
+
+/// A step, with what of it is changed most often.
+fn words_of_step(name: &str, step: &Operator) -> String {
+    match step {
+        Operator::Filter(expression) => format!("{name}({expression})"),
+        Operator::Map(call) => match call.batch_rows {
+            Some(rows) => format!("{name} with batch_size={rows}"),
+            None => name.to_owned(),
+        },
+        _ => name.to_owned(),
+    }
+}
+
+fn sign(step: Operator) -> Result<String, String> {
     let task = StageTask {
         name: String::new(),
         source: Registered {
             kind: String::new(),
             settings: Bytes::new(),
         },
-        steps: without.collect(),
+        steps: vec![step],
         sink: None,
         block_bytes: 0,
         growing_inputs: 0,
@@ -295,7 +335,9 @@ fn steps_without_functions<'a>(
         group: None,
     };
     let spec = wire::encode_task(&task).map_err(|error| error.to_string())?;
-    Ok(prost::Message::encode_to_vec(&spec))
+    let mut digest = Digest::new();
+    digest.add(&prost::Message::encode_to_vec(&spec));
+    Ok(digest.text())
 }
 
 fn counts_rows(step: &Operator) -> bool {

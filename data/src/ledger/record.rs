@@ -100,7 +100,26 @@ impl Trait {
             value: value.into(),
         }
     }
+
+    /// Of something that has parts: each for people, and a sign of it that says nothing to them. Of what is different it is told which part is.
+    pub fn of_parts(name: impl Into<String>, parts: Vec<(String, String)>) -> Self {
+        let line = |(words, sign): (String, String)| {
+            let words = words.replace(['\n', PARTED], " ");
+            format!("{words}{PARTED}{sign}")
+        };
+        let lines: Vec<String> = parts.into_iter().map(line).collect();
+        Self::new(name, lines.join("\n"))
+    }
+
+    /// Each part for people, and its sign; none: it has none.
+    pub(super) fn parts(&self) -> Vec<(&str, &str)> {
+        let lines = self.value.lines();
+        lines.filter_map(|line| line.split_once(PARTED)).collect()
+    }
 }
+
+/// Between what people read of a part and its sign.
+const PARTED: char = '\t';
 
 /// Inputs that are done.
 #[derive(Clone, PartialEq, Message)]

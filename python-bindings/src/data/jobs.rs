@@ -83,7 +83,7 @@ impl PyJobs {
         Ok((path.display().to_string(), is_there))
     }
 
-    /// What the job of writing plans into sinks is, but for its functions, as names and values; or why it cannot be taken up. `keeps_all`: where
+    /// What the job of writing plans into sinks, or of bringing their rows here, is, but for its functions, as names and values; or why it cannot be taken up. `keeps_all`: where
     /// rows of different inputs meet, what all functions make is kept.
     #[staticmethod]
     #[pyo3(signature = (outputs, *, keeps_order, keeps_all, failures))]
@@ -107,11 +107,14 @@ impl PyJobs {
             } else {
                 String::new()
             };
-            let Trait { name, value } = match output.sink.identity() {
-                Ok(known) => known,
-                Err(why) => return Ok((Vec::new(), Some(why))),
-            };
-            traits.push(Trait::new(name + &of_output, value));
+            // Whoever gets the rows here knows what becomes of them.
+            if output.sink != Sink::Consumer {
+                let Trait { name, value } = match output.sink.identity() {
+                    Ok(known) => known,
+                    Err(why) => return Ok((Vec::new(), Some(why))),
+                };
+                traits.push(Trait::new(name + &of_output, value));
+            }
             traits.push(Trait::new(
                 format!("override_num_blocks{of_output}"),
                 format!("{:?}", output.parts),

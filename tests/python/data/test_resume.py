@@ -175,9 +175,13 @@ def test_changed_arguments_and_inputs_are_named(tmp_path):
     with pytest.raises(RuntimeError):
         job().write_parquet(out)
     for write, what in (
-        (lambda: job(batch_size=20).write_parquet(out, resume=True), "steps"),
+        (
+            lambda: job(batch_size=20).write_parquet(out, resume=True),
+            r"steps \(MapBatches\(slow_until_the_end\) with batch_size=20 in the place of MapBatches\(slow_until_the_end\) with batch_size=10\)",
+        ),
         (lambda: job().write_parquet(out, compression="zstd", resume=True), "how files are written"),
-        (lambda: job().filter(expr="id < 3").write_parquet(out, resume=True), "steps"),
+        (lambda: job().filter(expr="id < 3").write_parquet(out, resume=True), r"steps \(new: Filter\(id < 3\)\)"),
+        (lambda: job().limit(300).write_parquet(out, resume=True), r"limit\(300\)"),
     ):
         with pytest.raises(ValueError, match=what):
             write()

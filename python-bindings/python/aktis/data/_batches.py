@@ -14,6 +14,8 @@ from aktis._process import shared_modules
 
 from . import _wrong_outputs
 
+#: What the names of columns begin with that are made on the way.
+MADE_ON_THE_WAY = "aktis\ue000"
 BATCH_FORMATS = ("default", "numpy", "pandas", "pyarrow", None)
 
 

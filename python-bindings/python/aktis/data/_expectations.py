@@ -19,8 +19,8 @@ from typing import Any
 from aktis._session.logging_level import logger
 from aktis.exceptions import AktisError
 
+from . import _batches
 from ._given_numbers import is_real, is_whole
-from ._lowering import MADE_ON_THE_WAY
 
 #: What is told of a row in a message, at most.
 _MOST_CHARACTERS = 200
@@ -111,7 +111,9 @@ def _examples(batches: Sequence[Any]) -> list[dict[str, Any]]:
     examples = [row for batch in batches for row in _batches.rows_of(batch)]
     for example in examples:
         if isinstance(example["row"], dict):
-            example["row"] = {name: value for name, value in example["row"].items() if MADE_ON_THE_WAY not in name}
+            example["row"] = {
+                name: value for name, value in example["row"].items() if _batches.MADE_ON_THE_WAY not in name
+            }
     return examples
 
 

@@ -21,7 +21,8 @@ class Written(NamedTuple):
     """Rows on their way into a folder."""
 
     plan: Any
-    sink: dict[str, Any]
+    #: ``None``: they come here.
+    sink: dict[str, Any] | None
     #: What of the sink's settings only Python understands.
     written_as: Any
 
@@ -49,6 +50,12 @@ def identity_of(outputs: Sequence[Written]) -> tuple[Traits | None, str]:
             of_output = f" of output {number}" if len(outputs) > 1 else ""
             formats.append((f"the format of the files{of_output}", fingerprint(output.written_as)))
     return _functions(outputs) + _models(outputs) + formats + [tuple(known) for known in traits], ""
+
+
+def sign_of(plan: Any) -> str | None:
+    """What tells apart jobs that make rows; ``None``: nobody could tell this one from others."""
+    traits, _ = identity_of([Written(plan, None, None)])
+    return None if traits is None else fingerprint(traits)
 
 
 def _functions(outputs: Sequence[Written]) -> Traits:

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import _batching, _functions, _trees
+from . import _batches, _batching, _functions, _trees
 from ._declared import is_of_ray
 from ._expr import Expr, tree_of
 from ._overlapping import is_async
@@ -21,8 +21,6 @@ _SYMBOLS = {"+": "+", "-": "-", "*": "*", "/": "/", "==": "=", "!=": "!=", "<": 
             "|": "or"}  # fmt: skip
 _DIVISIONS = {"//": "floor_divide", "%": "floor_modulo"}
 _TESTS = {"~": "not", "-": "-", "is_null": "is null", "is_not_null": "is not null", "is_true": "is true"}
-#: What the names of columns begin with that are made on the way.
-MADE_ON_THE_WAY = "aktis\ue000"
 #: A batch that no partition fills: the function gets all rows of a partition at once.
 WHOLE_PARTITION = 1 << 62
 _PYTHON_TYPES = {int: "int64", float: "float64", str: "string", bool: "bool", bytes: "binary"}
@@ -50,7 +48,7 @@ class Steps:
 
     def new_name(self) -> str:
         """The name of a column that is made on the way: no user's has a character that is for private use."""
-        self._made.append(f"{MADE_ON_THE_WAY}{len(self._made)}")
+        self._made.append(f"{_batches.MADE_ON_THE_WAY}{len(self._made)}")
         return self._made[-1]
 
     def _lifted(self, tree: _trees.Tree) -> _trees.Tree:

@@ -17,6 +17,8 @@ from typing import Any
 
 from aktis._messages import hints
 
+from . import _batches
+
 _SHORT = reprlib.Repr()
 _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxother = 8, 60, 60
 _WAY_OUT = "on_error='dead_letter' puts rows aside that it fails for"
@@ -48,8 +50,10 @@ def explain_row(error: BaseException, rows: list[Any], position: int) -> None:
 def explained(error: BaseException, batch: Any, kind: str) -> list[str]:
     """What there is to say, line by line."""
     lines = []
-    if _is_about_columns(error, batch.schema.names):
-        lines.append(_columns(error, batch.schema.names))
+    names = [name for name in batch.schema.names if _batches.MADE_ON_THE_WAY not in name]
+    batch = batch.select(names)
+    if _is_about_columns(error, names):
+        lines.append(_columns(error, names))
     if hints.is_about_read_only(error):
         lines.append(_READ_ONLY.get(kind, _READ_ONLY["others"]))
     if isinstance(error, ValueError) and "inhomogeneous shape" in str(error):
@@ -77,8 +81,6 @@ def _columns(error: BaseException, names: list[str]) -> str:
 
 
 def _batch(batch: Any) -> str:
-    from . import _batches
-
     rows = _batches.rows_of(batch.slice(0, 1))
     first = f", the first of which is {_SHORT.repr(rows[0])}" if rows else ""
     count = f"{batch.num_rows} row" if batch.num_rows == 1 else f"{batch.num_rows} rows"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import inspect
 import os
+import uuid
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from . import _folders, _one_node, _partition_columns, _together
+from . import _folders, _identities, _one_node, _partition_columns, _together
 from ._keywords import Keywords, Refused
 from ._output import Output
 
@@ -388,14 +389,18 @@ class WritingFiles:
         )  # fmt: skip
 
     def _give_rows_to(self, datasink: Datasink[Any], concurrency: int | None, called: tuple[str, str]) -> None:
+        from . import expressions
         from .datasource import WriteTask
 
         schema = self._plan.schema()
         takes_schema = len(inspect.signature(datasink.on_write_start).parameters) > 0
         datasink.on_write_start(schema) if takes_schema else datasink.on_write_start()  # type: ignore[call-arg]
         try:
-            written = self.map_batches(  # type: ignore[attr-defined]
-                WriteTask(datasink),
+            write_uuid = uuid.uuid4().hex
+            job = _identities.sign_of(self._plan) or write_uuid
+            numbered = self.with_column(WriteTask.NUMBERS, expressions.monotonically_increasing_id())  # type: ignore[attr-defined]
+            written = numbered.map_batches(
+                WriteTask(datasink, job, write_uuid),
                 batch_size=datasink.min_rows_per_write,
                 batch_format="pyarrow",
                 concurrency=concurrency,

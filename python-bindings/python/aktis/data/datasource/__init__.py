@@ -10,11 +10,14 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from .. import _batches
 from .._partitioning import Partitioning, PartitionStyle, PathPartitionFilter, PathPartitionParser
 from .._save_mode import SaveMode
 from ..block import Block, BlockMetadata
@@ -167,12 +170,40 @@ class TaskContext:
     Args:
         task_idx: A number that no other call has, also none for the same rows; by chance.
         op_name: The step.
-        kwargs: For Ray's sake.
+        kwargs: ``write_uuid``, as Ray has it: of this run.
+        numbered: The rows of the call, a table, and the number of the first of them, for :attr:`idempotence_key`; ``None``: nobody knows.
     """
 
     task_idx: int
     op_name: str
     kwargs: dict[str, Any] = field(default_factory=dict)
+    numbered: tuple[Any, int, str] | None = field(default=None, repr=False)
+
+    @functools.cached_property
+    def idempotence_key(self) -> str:
+        """What a service that takes such keys knows a call by that comes again (64 letters and digits). A call for the same rows at the same place
+        of the job has the same key: after the death of a worker, and in a job that is run anew, if it is one that ``resume`` could
+        tell from others: its code, its settings and what it reads are the same. No other call has it, also none with equal rows.
+
+        >>> import pyarrow
+        >>> contexts = [TaskContext(number, "Write", numbered=(pyarrow.table({"id": [1]}), 0, "job")) for number in range(2)]
+        >>> contexts[0].idempotence_key == contexts[1].idempotence_key
+        True
+
+        Raises:
+            ValueError: the context was made by hand, without ``numbered``.
+        """
+        if self.numbered is None:
+            raise ValueError(
+                "this TaskContext does not know its rows: give it numbered=(rows, number of the first, job)"
+            )
+        rows, first, job = self.numbered
+        # Where rows were bundled in another way than in an earlier run, or are others, the key is another.
+        digest = hashlib.sha256(f"{job}\0{first}\0{rows.num_rows}\0".encode())
+        # As one piece: how it was put together changes nothing.
+        for batch in rows.combine_chunks().to_batches():
+            digest.update(batch.serialize())
+        return digest.hexdigest()
 
 
 class Datasink(Generic[WriteReturnType]):
@@ -295,21 +326,33 @@ class WriteTask:
     #: A sink decides itself what to do about rows that it cannot write: none are left out, and no call is ended.
     ends_with_job = True
 
-    def __init__(self, datasink: Datasink[Any]) -> None:
+    #: The column that has the numbers of rows.
+    NUMBERS = f"{_batches.MADE_ON_THE_WAY}row"
+
+    def __init__(self, datasink: Datasink[Any], job: str, write_uuid: str) -> None:
         self._datasink = datasink
+        self._job = job
+        self._write_uuid = write_uuid
         self.__name__ = f"Write{datasink.get_name()}"
 
     def __call__(self, batch: Any) -> Any:
         import cloudpickle
         import pyarrow
 
-        context = TaskContext(task_idx=random.getrandbits(62), op_name=self.__name__)
+        rows = batch.drop_columns([self.NUMBERS])
+        first = batch[self.NUMBERS][0].as_py() if batch.num_rows else -1
+        context = TaskContext(
+            task_idx=random.getrandbits(62),
+            op_name=self.__name__,
+            kwargs={"write_uuid": self._write_uuid},
+            numbered=(rows, first, self._job),
+        )
         # Classes of the user's script are known there alone.
-        result = cloudpickle.dumps(self._datasink.write([batch], context))
+        result = cloudpickle.dumps(self._datasink.write([rows], context))
         return pyarrow.table(
             {
-                "num_rows": [batch.num_rows],
-                "size_bytes": [batch.nbytes],
+                "num_rows": [rows.num_rows],
+                "size_bytes": [rows.nbytes],
                 "result": pyarrow.array([result], pyarrow.binary()),
             }
         )
