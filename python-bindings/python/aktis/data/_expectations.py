@@ -106,8 +106,6 @@ def only_warns(on_violation: Any) -> bool:
 
 def _examples(batches: Sequence[Any]) -> list[dict[str, Any]]:
     """Rows with their positions, of batches of one row each."""
-    from . import _batches
-
     examples = [row for batch in batches for row in _batches.rows_of(batch)]
     for example in examples:
         if isinstance(example["row"], dict):
