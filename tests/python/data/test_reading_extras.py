@@ -9,7 +9,7 @@ import aktis.data
 import numpy
 import pyarrow
 import pytest
-from aktis.data._formats import tfrecords
+from aktis.data._formats.crc32c import masked_crc
 
 
 def varint(number):
@@ -36,7 +36,7 @@ def record(**features):
         entries += field(1, field(1, name.encode()) + field(2, field(kind, data)))
     message = field(1, entries)
     length = struct.pack("<Q", len(message))
-    checksums = [struct.pack("<I", tfrecords._masked_crc(data)) for data in (length, message)]
+    checksums = [struct.pack("<I", masked_crc(data)) for data in (length, message)]
     return length + checksums[0] + message + checksums[1]
 
 
@@ -65,7 +65,7 @@ def test_tfrecords_that_are_cut_off_or_none_are_named(tmp_path):
 def test_checksum_is_that_of_the_format():
     # The check value of CRC-32C, as its catalogues have it, masked.
     crc = 0xE3069283
-    assert tfrecords._masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    assert masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     Paths = str | os.PathLike[str] | list[str | os.PathLike[str]]
 
 _JSON_EXTENSIONS: Any = tuple(
-    f"{name}{end}" for name in ("json", "jsonl") for end in ("", ".gz", ".br", ".zst", ".lz4", ".bz2")
+    f"{name}{end}" for name in ("json", "jsonl") for end in ("", ".gz", ".br", ".zst", ".lz4", ".bz2", ".xz", ".snappy")
 )
 _NUMPY_EXTENSIONS: Any = ("npy",)
 _ORC_EXTENSIONS: Any = ("orc",)
-_TAR_EXTENSIONS: Any = ("tar", "tar.gz", "tgz", "tar.bz2", "tar.zst")
+_TAR_EXTENSIONS: Any = ("tar", "tar.gz", "tgz", "tar.bz2", "tar.zst", "tar.xz")
 _IMAGE_EXTENSIONS: Any = ("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif")
 
 

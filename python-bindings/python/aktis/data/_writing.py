@@ -74,7 +74,7 @@ class Writing:
             resume: ``"auto"``: if this same job was left unfinished, go on with it, and say so; ``True``: it must have been;
                 ``False``: begin anew, and remove what is left. What is the same, and what can be taken up, is told in
                 ``docs/data/resume.md``.
-            compression: ``"snappy"`` (the default), ``"zstd"``, ``"lz4"``, ``"gzip"`` or ``"none"``.
+            compression: ``"snappy"`` (the default), ``"zstd"``, ``"lz4"``, ``"gzip"``, ``"brotli"`` or ``"none"``.
             row_group_size: Most rows of a row group.
             min_rows_per_file: Rows that a file has at least, but for the last one.
             max_rows_per_file: Rows that a file has at most.

@@ -67,7 +67,8 @@ class WritingFiles:
             min_rows_per_file: Rows that a file has at least, but for the last one.
             concurrency: As for :meth:`write_parquet`.
             try_create_dir: As for :meth:`write_parquet`.
-            arrow_open_stream_args: ``{"compression": "gzip"}`` makes ``.csv.gz``; also ``"zstd"``, ``"bz2"`` and so on.
+            arrow_open_stream_args: ``{"compression": "gzip"}`` makes ``.csv.gz``; also ``"zstd"``, ``"bz2"``, ``"brotli"``, ``"lz4"``,
+                ``"snappy"`` and ``"xz"``.
             options: As for :meth:`write_parquet`.
 
         Raises:

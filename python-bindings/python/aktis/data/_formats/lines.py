@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
-import pyarrow
+from . import compressed
 
-#: What endings of names tell, as pyarrow calls it.
-_COMPRESSIONS = {"gz": "gzip", "bz2": "bz2", "br": "brotli", "zst": "zstd", "lz4": "lz4"}
+#: What endings of names tell.
+_COMPRESSIONS = {
+    "gz": "gzip", "bz2": "bz2", "br": "brotli", "zst": "zstd", "lz4": "lz4", "xz": "xz", "snappy": "snappy",
+}  # fmt: skip
 _CHUNK_BYTES = 1 << 16
 _COUNT_BYTES = 1 << 22
 #: Mostly a line is shorter.
@@ -47,17 +49,13 @@ def compression_said(function: str, args: Mapping[str, Any] | None) -> Any:
         raise TypeError(
             f"{function}(): arrow_open_stream_args knows compression and buffer_size, not {', '.join(args)}"
         )
-    if said not in (None, "detect"):
-        try:
-            pyarrow.Codec(said)
-        except (ValueError, pyarrow.ArrowException) as error:
-            raise ValueError(f"{function}(): compression={said!r}: {error}") from None
-        if said == "snappy":
-            raise ValueError(
-                f"{function}(): compression='snappy' is one of blocks, and files of it are of several kinds: give None, and unpack the bytes "
-                "in a function, by snappy.StreamDecompressor().decompress() for instance"
-            )
-    return said
+    if said in (None, "detect"):
+        return said
+    if not isinstance(said, str) or said.lower() not in compressed.NAMES:
+        raise ValueError(
+            f"{function}(): compression={said!r} is not known; there are {', '.join(compressed.NAMES)} and None"
+        )
+    return said.lower()
 
 
 def block_bytes_of(function: str, read_options: Any) -> int:

@@ -19,7 +19,7 @@ import pyarrow.compute
 
 from aktis.data import _batches
 
-from . import lines
+from . import compressed, lines
 
 if TYPE_CHECKING:
     from aktis.data._stores.store import Store
@@ -58,7 +58,7 @@ class Part(NamedTuple):
     def open(self) -> Any:
         """The whole file as a stream of bytes, uncompressed."""
         file = self.open_plain(self.size_bytes)
-        return pyarrow.CompressedInputStream(file, self.compression) if self.compression else file
+        return compressed.unpacked(file, self.compression) if self.compression else file
 
     def open_plain(self, expected: int | None = None) -> Any:
         """The whole file as it is. `expected`: bytes that will be read from the first place on, if that is known."""
@@ -260,7 +260,8 @@ def _way_out(error: Exception) -> str:
             "; it has another encoding: read_csv(read_options=pyarrow.csv.ReadOptions(encoding='utf16')), or what it is"
         )
     if isinstance(error, OSError) and re.search(
-        "inflate failed|bz2 decompress failed|ZSTD decompression failed|LZ4|Brotli", str(error)
+        "inflate failed|bz2 decompress failed|ZSTD decompression failed|LZ4|Brotli|(xz|snappy) decompression failed",
+        str(error),
     ):
         return (
             "; it is not compressed as its name ends, or was cut off. arrow_open_stream_args={'compression': None} reads it as it is, "

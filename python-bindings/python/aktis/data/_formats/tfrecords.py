@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+from .crc32c import masked_crc
 from .reading import Format, Part
 
 _BLOCK_BYTES = 8 << 20
@@ -48,33 +49,12 @@ def _records(file: Any, part: Part) -> Iterator[bytes]:
         if len(head) < 12:
             raise ValueError(f"read {part.path}: it is cut off, or no TFRecord file")
         (length,) = struct.unpack("<Q", head[:8])
-        if _masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
+        if masked_crc(head[:8]) != struct.unpack("<I", head[8:])[0]:
             raise ValueError(f"read {part.path}: it is damaged, or no TFRecord file: a checksum is wrong")
         message = file.read(length)
         if len(message) < length or len(file.read(4)) < 4:
             raise ValueError(f"read {part.path}: it is cut off")
         yield message
-
-
-def _crc_table() -> list[int]:
-    """Of CRC-32C (Castagnoli), whose polynomial is 0x1EDC6F41; turned around."""
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return table
-
-
-_CRC = _crc_table()
-
-
-def _masked_crc(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = (crc >> 8) ^ _CRC[(crc ^ byte) & 0xFF]
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow
 from pyarrow import csv
 
+from .compressed import written
 from .lines import ending_of
 from .writing import FileSink
 
@@ -40,8 +41,7 @@ class CSVSink(FileSink):
 
 class _File:
     def __init__(self, path: str, options: dict[str, Any], compression: str | None, *, has_header: bool) -> None:
-        file = pyarrow.OSFile(path, "wb")
-        self._stream = pyarrow.CompressedOutputStream(file, compression) if compression else file
+        self._stream = written(path, compression)
         self._options = options
         self._has_header = has_header
 

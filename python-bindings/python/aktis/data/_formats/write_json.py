@@ -19,6 +19,7 @@ import pyarrow
 
 from aktis.data import _batches
 
+from .compressed import written
 from .lines import ending_of
 from .writing import FileSink
 
@@ -40,8 +41,7 @@ class JSONSink(FileSink):
 
 class _File:
     def __init__(self, path: str, compression: str | None) -> None:
-        file = pyarrow.OSFile(path, "wb")
-        self._stream = pyarrow.CompressedOutputStream(file, compression) if compression else file
+        self._stream = written(path, compression)
 
     def write(self, batch: pyarrow.RecordBatch) -> None:
         rows = _batches.rows_of(batch)

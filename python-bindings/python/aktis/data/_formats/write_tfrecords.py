@@ -15,12 +15,11 @@ from pyarrow import types
 
 from aktis.data import _batches
 
+from .compressed import written
+from .crc32c import masked_crc, masked_crcs
 from .lines import ending_of
-from .tfrecords import _BYTES_LIST, _CRC, _FLOAT_LIST, _INT_LIST, _masked_crc
+from .tfrecords import _BYTES_LIST, _FLOAT_LIST, _INT_LIST
 from .writing import FileSink
-
-#: Checksums are made of pieces of so many bytes, all at once.
-_PIECE_BYTES = 1024
 
 
 class TFRecordsSink(FileSink):
@@ -44,14 +43,13 @@ class TFRecordsSink(FileSink):
 class _File:
     def __init__(self, path: str, schema: pyarrow.Schema, compression: str | None) -> None:
         self._features = {field.name: _feature_of(field) for field in schema}
-        file = pyarrow.OSFile(path, "wb")
-        self._stream = pyarrow.CompressedOutputStream(file, compression) if compression else file
+        self._stream = written(path, compression)
 
     def write(self, batch: pyarrow.RecordBatch) -> None:
         messages = [self._message(row) for row in _batches.rows_of(batch)]
         for message, checksum in zip(messages, masked_crcs(messages), strict=True):
             length = struct.pack("<Q", len(message))
-            self._stream.write(length + struct.pack("<I", _masked_crc(length)) + message + struct.pack("<I", checksum))
+            self._stream.write(length + struct.pack("<I", masked_crc(length)) + message + struct.pack("<I", checksum))
 
     def _message(self, row: dict[str, Any]) -> bytes:
         features = b"".join(
@@ -121,47 +119,3 @@ def _varint(value: int) -> bytes:
 
 def _field(number: int, content: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(content)) + content
-
-
-def masked_crcs(messages: list[bytes]) -> list[int]:
-    """The checksums of messages. Pieces of all of them go through the table side by side: a byte at a time is too slow in Python.
-
-    >>> masked_crcs([b"", b"123456789"]) == [_masked_crc(b""), _masked_crc(b"123456789")]
-    True
-    """
-    table = numpy.array(_CRC, numpy.uint32)
-    whole = [len(message) // _PIECE_BYTES for message in messages]
-    pieces = numpy.frombuffer(
-        b"".join(message[: count * _PIECE_BYTES] for message, count in zip(messages, whole, strict=True)), numpy.uint8
-    ).reshape(-1, _PIECE_BYTES)
-    registers = numpy.zeros(len(pieces), numpy.uint32)
-    for column in numpy.ascontiguousarray(pieces.T):
-        registers = (registers >> numpy.uint32(8)) ^ table[(registers ^ column) & numpy.uint32(0xFF)]
-    found = iter(registers.tolist())
-    checksums = []
-    for message, count in zip(messages, whole, strict=True):
-        crc = 0xFFFFFFFF
-        for _ in range(count):
-            # The table is linear: what came before goes through a piece of zeros.
-            crc = _after_zeros(crc) ^ next(found)
-        for byte in message[count * _PIECE_BYTES :]:
-            crc = (crc >> 8) ^ _CRC[(crc ^ byte) & 0xFF]
-        crc ^= 0xFFFFFFFF
-        checksums.append(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-    return checksums
-
-
-def _zeros_tables() -> list[list[int]]:
-    """What becomes of each byte of a register behind a piece of zeros."""
-    registers = numpy.arange(256, dtype=numpy.uint32)[None, :] << (8 * numpy.arange(4, dtype=numpy.uint32))[:, None]
-    table = numpy.array(_CRC, numpy.uint32)
-    for _ in range(_PIECE_BYTES):
-        registers = (registers >> numpy.uint32(8)) ^ table[registers & numpy.uint32(0xFF)]
-    return registers.tolist()
-
-
-_ZEROS = _zeros_tables()
-
-
-def _after_zeros(crc: int) -> int:
-    return _ZEROS[0][crc & 0xFF] ^ _ZEROS[1][crc >> 8 & 0xFF] ^ _ZEROS[2][crc >> 16 & 0xFF] ^ _ZEROS[3][crc >> 24]

@@ -15,6 +15,7 @@ import pyarrow
 from aktis.data import _batches
 from aktis.data._packages import needs
 
+from .compressed import written
 from .lines import ending_of
 from .webdataset import _IMAGES
 from .writing import FileSink
@@ -40,8 +41,7 @@ class WebDatasetSink(FileSink):
 
 class _File:
     def __init__(self, path: str, encoders: list[Encoder], compression: str | None) -> None:
-        file = pyarrow.OSFile(path, "wb")
-        self._stream = pyarrow.CompressedOutputStream(file, compression) if compression else file
+        self._stream = written(path, compression)
         self._archive = tarfile.open(fileobj=self._stream, mode="w|")  # noqa: SIM115 - closed by close()
         self._encoders = encoders
         # Without the number of the attempt, which changes where a worker dies.
