@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 
 # As type checkers know it: every session waits for what is imported here.
 TYPE_CHECKING = False
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _CYAN, _RESET = "\x1b[36m", "\x1b[0m"
+#: Held while lines are printed: until then, nobody puts another stream in the place of the one that was asked for.
+STREAMS = threading.Lock()
 
 
 def print_worker_lines(batch: dict[str, Any]) -> None:
@@ -20,10 +23,10 @@ def print_worker_lines(batch: dict[str, Any]) -> None:
     (load pid=7) one
     (load pid=7) two
     """
-    stream = sys.stderr if batch.get("is_stderr") else sys.stdout
-    if stream is None:  # pythonw, or an interpreter that is ending
-        return
-    with contextlib.suppress(Exception):
+    with STREAMS, contextlib.suppress(Exception):
+        stream = sys.stderr if batch.get("is_stderr") else sys.stdout
+        if stream is None:  # pythonw, or an interpreter that is ending
+            return
         prefix = f"({batch.get('source') or 'worker'} pid={batch.get('pid')}{_origin(batch)})"
         if stream.isatty():
             prefix = f"{_CYAN}{prefix}{_RESET}"

@@ -19,6 +19,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from aktis._session import worker_logs
+
 
 class _Line(tqdm):
     """A line of text that tqdm keeps in its place."""
@@ -187,7 +189,9 @@ class TerminalBars:
 
     def open(self, count: int) -> None:
         """Makes room for so many lines."""
-        with tqdm.get_lock():
+        if count <= len(self._lines):
+            return
+        with worker_logs.STREAMS, tqdm.get_lock():
             new = [_Line(file=self._stream, leave=False, dynamic_ncols=True) for _ in range(count - len(self._lines))]
             self._lines += new
             _SCREEN.add(new)
