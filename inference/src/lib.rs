@@ -57,6 +57,7 @@ pub use crate::classifier::{RerankerSpec, Scoring, TextClassifierSpec};
 pub use crate::config::{Backend, Device, Dtype, Head, Pooling, TextEmbedderConfig};
 pub use crate::embedder::TextEmbedder;
 pub use crate::embedding_array::embedding_type;
+pub use crate::encoder::kept_graphs::{KeptGraphs, keep_graphs};
 pub use crate::error::{EmbedError, LoadError, explain};
 pub use crate::image_embedder::{ImageDecoder, ImageEmbedderSpec, NotDecoded};
 pub use crate::memory::says_out_of_memory;

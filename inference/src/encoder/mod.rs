@@ -3,6 +3,7 @@
 pub mod candle;
 pub mod classifier_head;
 pub mod dense;
+pub mod kept_graphs;
 mod layer;
 pub mod onnx;
 pub mod onnx_library;

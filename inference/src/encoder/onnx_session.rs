@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use ort::environment::Environment;
 use ort::ep::ExecutionProvider;
 use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
+use super::kept_graphs::{self, SessionBuilderChange};
 use super::onnx_library;
 use crate::config::{Backend, Device};
-use crate::error::{BoxError, LoadError};
+use crate::error::{BoxError, LoadError, explain};
 
 /// What one session is made of.
 #[derive(Debug, Clone)]
@@ -24,18 +26,47 @@ pub struct SessionOptions {
     pub intra_threads: usize,
 }
 
-/// Loads the library if need be, then the graph.
+/// Loads the library if need be, then the graph, or what the node keeps of it.
 pub(crate) fn open(options: &SessionOptions) -> Result<Session, LoadError> {
     let environment = onnx_library::environment(&options.library)?;
+    let all = |builder: SessionBuilder| {
+        let changed = builder.with_optimization_level(GraphOptimizationLevel::All);
+        changed.map_err(kept_graphs::refused)
+    };
+    let kept = kept_graphs::find(options, |change| {
+        let opened = session_of(&environment, options, &options.graph, &|builder| {
+            change(all(builder)?)
+        });
+        opened.map(drop).map_err(|error| explain(&error))
+    });
+    if let Some(graph) = kept {
+        match session_of(&environment, options, &graph, &kept_graphs::as_it_is) {
+            Ok(session) => return Ok(session),
+            Err(error) => {
+                let reason = explain(&error);
+                tracing::warn!(graph = %graph.display(), reason, "what the node keeps of a graph cannot be loaded");
+            }
+        }
+    }
+    session_of(&environment, options, &options.graph, &all)
+}
+
+fn session_of(
+    environment: &Environment,
+    options: &SessionOptions,
+    graph: &Path,
+    change: SessionBuilderChange<'_>,
+) -> Result<Session, LoadError> {
     let fail = |source: BoxError| LoadError::OnnxGraph {
-        path: options.graph.clone(),
+        path: graph.to_owned(),
         device: options.device,
         source,
     };
-    Session::builder(&environment)
-        .map_err(|source| fail(source.into()))
-        .and_then(|builder| configure(builder, options))?
-        .commit_from_file(&options.graph)
+    let builder = Session::builder(environment).map_err(|source| fail(source.into()))?;
+    let builder = change(configure(builder, options)?).map_err(|error| fail(error.into()))?;
+    let mut builder = builder;
+    builder
+        .commit_from_file(graph)
         .map_err(|source| fail(source.into()))
 }
 
@@ -73,8 +104,6 @@ fn configure(
         .map_err(refused)?
         // Spinning threads would take the cores of the tokenising threads and of the other actors of the node.
         .with_intra_op_spinning(false)
-        .map_err(refused)?
-        .with_optimization_level(GraphOptimizationLevel::All)
         .map_err(refused)?
         .with_log_level(LogLevel::Warning)
         .map_err(refused)?;

@@ -19,7 +19,7 @@ pub(crate) struct Interface {
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     /// Files beside it with weights, by their paths from its folder.
-    pub(super) weight_files: BTreeSet<PathBuf>,
+    pub(crate) weight_files: BTreeSet<PathBuf>,
 }
 
 /// An input or an output.

@@ -6,15 +6,21 @@ mod image;
 mod onnx;
 
 use std::collections::VecDeque;
+use std::path::Path;
 
 use aktis_common::error::ErrorCode;
-use aktis_inference::{ModelKind, ModelSpec};
-use aktis_worker::TaskFailure;
+use aktis_inference::{KeptGraphs, ModelKind, ModelSpec};
+use aktis_worker::{Runtime, TaskFailure};
 use arrow::array::RecordBatch;
 
 use crate::error::PlanError;
 use crate::operators::udf::{self, BatchFunction};
 use crate::plan::{Batching, Compute, FailurePolicy, Kept, MapFunction, MapSpec, Produces};
+
+/// The folder of a node in which it keeps graphs.
+const GRAPHS: &str = "graphs";
+/// Of the free disk, files of a graph may take this part.
+const FREE_SHARE: u64 = 4;
 
 /// The map that adds a model's columns; all other columns pass by.
 pub fn model_map(spec: ModelSpec, compute: Compute) -> Result<MapSpec, PlanError> {
@@ -62,6 +68,7 @@ struct ModelStep {
 
 /// Loads a model, whose files are brought to this node before if they are those of a hub.
 pub(crate) fn load(spec: &ModelSpec) -> Result<Box<dyn BatchFunction>, TaskFailure> {
+    keep_graphs();
     let kind = match &spec.hub {
         Some(hub) => spec.in_folder(&udf::model_folder(hub)?),
         None => spec.kind.clone(),
@@ -77,6 +84,22 @@ pub(crate) fn load(spec: &ModelSpec) -> Result<Box<dyn BatchFunction>, TaskFailu
         }
         ModelKind::ImageEmbedder(spec) => Box::new(ModelCalls::of(image::load(spec)?)),
     })
+}
+
+/// Graphs are kept in the folder of the node, which ends with it, beside its sockets.
+fn keep_graphs() {
+    let Some(runtime) = Runtime::current() else {
+        return;
+    };
+    let folder = Path::new(&runtime.greeting().lane_dir).with_file_name(GRAPHS);
+    let Some(Ok(disk)) = folder.parent().map(rustix::fs::statvfs) else {
+        return;
+    };
+    let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    aktis_inference::keep_graphs(KeptGraphs {
+        folder,
+        most_bytes: free_bytes / FREE_SHARE,
+    });
 }
 
 /// A loaded model, which has threads of its own.
