@@ -102,6 +102,51 @@ def test_it_fails_before_the_rows_have_all_come():
     assert raised.value.rows < 50_000, "it took the rest of two minutes"
 
 
+class Slow:
+    """Gives as many rows as it gets, those of the first ones twice where that is said."""
+
+    def __init__(self, twice=0):
+        self.twice = twice
+
+    def __call__(self, batch):
+        time.sleep(0.02)
+        more = batch["id"][batch["id"] < self.twice]
+        return {"id": numpy.concatenate([batch["id"], more])}
+
+
+def slow_rows(rows, **options):
+    """Takes two minutes for 100 000 rows."""
+    read = aktis.data.range(rows, override_num_blocks=rows // 200)
+    return read.map_batches(Slow, batch_size=20, concurrency=2, num_cpus=0.5, **options)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [
+        lambda: slow_rows(100_000).expect("id % 10 <> 3", max_violations=0.01),
+        lambda: slow_rows(100_000, on_error="skip").filter(expr="id >= 0").expect("id % 10 <> 3", max_violations=0.01),
+        # What comes of a limit is no more than that, whatever the function before it does.
+        lambda: slow_rows(100_000, fn_constructor_kwargs={"twice": 100_000}).limit(20_000).expect("id % 10 <> 3", max_violations=0.01),
+    ],
+    ids=["function", "filter", "limit"],
+)  # fmt: skip
+def test_share_behind_a_function_fails_before_the_rows_have_all_come(behind):
+    said = r"of the \d+ that came so far violate it, more than max_violations=0.01"
+    with pytest.raises(ExpectationError, match=said) as raised:
+        behind().take_all()
+    assert raised.value.rows < 40_000, "it took the rest of two minutes"
+    assert raised.value.examples
+
+
+def test_share_behind_a_function_that_makes_rows_is_known_at_the_end():
+    # Only of the first ones, all of which violate it.
+    rows = slow_rows(1000, fn_constructor_kwargs={"twice": 100}).expect("id >= 100", max_violations=0.19)
+    assert rows.count() == 1100
+    assert counts(rows) == (1100, 200, "held")
+    with pytest.raises(ExpectationError, match="200 rows of the 1100 that came violate it"):
+        slow_rows(1000, fn_constructor_kwargs={"twice": 100}).expect("id >= 100", max_violations=0.18).count()
+
+
 def test_only_what_is_certain_is_said_where_the_other_rows_are_not_wanted():
     rows = aktis.data.range(100_000, override_num_blocks=40)
     few = rows.expect("id >= 100", max_violations=0.01).filter(expr="id >= 0").limit(5)

@@ -4,10 +4,12 @@
 //! counts; when it is used up, the attempt that has used it up. So what dead workers have told is never added to what others tell.
 //!
 //! An expectation with a number is broken as soon as more rows violate it. One with a share is broken when it is certain: with more
-//! violations than the share of all rows that can come, where the sources know how many these are; else when all have come.
+//! violations than the share of all rows that can come, where the sources know how many these are, or a limit is before it; else when all have
+//! come. A function before it that may make more rows is taken to give one for each, if it has always done so.
 
 mod bound;
 mod broken;
+mod kept_rows;
 #[cfg(test)]
 mod tests;
 
@@ -22,10 +24,12 @@ use crate::block;
 use crate::graph::{JobPlan, Operator, StageGroup, StagePlan};
 use crate::ledger::{JudgedOfLeg, JudgedRows};
 use crate::operators::expect::EXAMPLES;
-use crate::plan::Expectation;
+use crate::plan::{Expectation, MostViolations};
 use crate::stats::{ExecutionStats, ExpectationStats, ExpectationVerdict};
 use crate::wire::expect::Judged;
 use crate::wire::spec::Report;
+use bound::RowSource;
+use kept_rows::{FunctionKey, KeptRows};
 
 /// An input: its stage, and its place in the order of that.
 type InputKey = (usize, u64);
@@ -37,6 +41,7 @@ pub(crate) struct Expectations {
     /// What was told of inputs that are not used up.
     pending: HashMap<InputKey, BTreeMap<u32, JudgedCounts>>,
     under_way: HashMap<WorkerKey, JudgedAttempt>,
+    kept_rows: KeptRows,
 }
 
 /// One expectation.
@@ -44,8 +49,8 @@ struct Standing {
     expectation: Expectation,
     /// Its step, counted through all stages, as the ledger has it: machines differ in how many stages these are.
     step: u32,
-    /// No more rows than these come to it, if that is known.
-    bound: Option<u64>,
+    /// No more rows than each of these come to it, if the functions before it give no more than they get.
+    bounds: Vec<(u64, Vec<FunctionKey>)>,
     /// Of inputs that are used up.
     counts: JudgedCounts,
     /// By input and number: the first ones that were told.
@@ -95,11 +100,15 @@ impl Expectations {
         let mut steps = 0;
         let stages = job.stages.iter().enumerate().map(|(index, stage)| {
             let found = |(operator, step, expectation): (u32, u32, &Expectation)| {
-                let is_bounded = bound::never_more_than_read(job, index, operator);
+                let bounds = bound::most_before(job, index, operator).into_iter();
+                let bounds = bounds.filter_map(|most| match most.rows {
+                    RowSource::Sources => Some((source_rows?, most.functions)),
+                    RowSource::Limits(rows) => Some((rows, most.functions)),
+                });
                 let found = Standing {
                     expectation: expectation.clone(),
                     step,
-                    bound: source_rows.filter(|_| is_bounded),
+                    bounds: bounds.collect(),
                     counts: JudgedCounts::default(),
                     examples: BTreeMap::new(),
                     is_broken: false,
@@ -114,10 +123,16 @@ impl Expectations {
                 .map(found)
                 .collect()
         });
+        let stages: Vec<BTreeMap<u32, Standing>> = stages.collect();
+        let standings = stages.iter().flat_map(BTreeMap::values);
+        let shares = standings.filter(|found| found.is_share_that_ends_the_job());
+        let functions = shares.flat_map(|found| found.bounds.iter().flat_map(|(_, of)| of));
+        let kept_rows = KeptRows::of(functions.copied());
         Self {
-            stages: stages.collect(),
+            stages,
             pending: HashMap::new(),
             under_way: HashMap::new(),
+            kept_rows,
         }
     }
 
@@ -127,7 +142,9 @@ impl Expectations {
             let mut all = self.stages.iter_mut().flat_map(BTreeMap::values_mut);
             if let Some(found) = all.find(|found| found.step == one.operator) {
                 // The source tells the rows that are left, and a limit those that it still takes.
-                found.bound = found.bound.map(|bound| bound.saturating_add(one.rows));
+                for (most, _) in &mut found.bounds {
+                    *most = most.saturating_add(one.rows);
+                }
                 found.most_taken = found.most_taken.map(|most| most.saturating_add(one.rows));
                 found.counts.add(JudgedCounts {
                     rows: one.rows,
@@ -173,8 +190,12 @@ impl Expectations {
 
     /// The worker begins an input. `is_rerun`: for blocks that were lost, so that its rows were judged already.
     pub(super) fn begin(&mut self, worker: WorkerKey, input: InputKey, is_rerun: bool) {
-        self.under_way.remove(&worker);
-        if is_rerun || self.stages[input.0].is_empty() {
+        self.forget(worker);
+        if is_rerun {
+            return;
+        }
+        self.kept_rows.begin(worker, input);
+        if self.stages[input.0].is_empty() {
             return;
         }
         let attempt = JudgedAttempt {
@@ -187,6 +208,7 @@ impl Expectations {
 
     /// What a worker reports. Fails if an expectation is broken that ends the job.
     pub(super) fn report(&mut self, worker: WorkerKey, report: &Report) -> Result<(), TaskFailure> {
+        self.kept_rows.report(worker, report);
         let Some(under_way) = self.under_way.get_mut(&worker) else {
             return Ok(());
         };
@@ -247,6 +269,7 @@ impl Expectations {
     /// The worker gives its input back, or died over it.
     pub(super) fn forget(&mut self, worker: WorkerKey) {
         self.under_way.remove(&worker);
+        self.kept_rows.forget(worker);
     }
 
     /// Nothing more comes to the stage. `is_used_up`: because its inputs are used up, and not because nobody wants more. Fails if an
@@ -272,7 +295,7 @@ impl Expectations {
             let Some(found) = self.stages[stage].get_mut(&operator) else {
                 continue;
             };
-            found.is_broken |= found.is_certainly_broken(counts);
+            found.is_broken |= found.is_certainly_broken(counts, &self.kept_rows);
             if found.is_broken && !found.expectation.only_warns {
                 return Err(broken::failure(found, counts));
             }
@@ -311,15 +334,27 @@ impl Standing {
         (is_used_up && !self.was_cut) || self.most_taken == Some(counts.rows)
     }
 
+    fn is_share_that_ends_the_job(&self) -> bool {
+        matches!(self.expectation.most, MostViolations::Share(_)) && !self.expectation.only_warns
+    }
+
     /// Whether it cannot hold any more, whatever comes.
-    fn is_certainly_broken(&self, counts: JudgedCounts) -> bool {
-        let rows = match self.bound {
-            _ if self.is_over => counts.rows,
-            // A source may have told less than it gave.
-            Some(bound) => bound.max(counts.rows),
-            None => u64::MAX,
-        };
-        self.expectation.most.is_exceeded(counts.violations, rows)
+    fn is_certainly_broken(&self, counts: JudgedCounts, kept_rows: &KeptRows) -> bool {
+        let most = self.expectation.most;
+        if self.is_over {
+            return most.is_exceeded(counts.violations, counts.rows);
+        }
+        let bounds = self.bounds.iter();
+        let known = bounds.filter(|(_, functions)| kept_rows.are_kept_by(functions));
+        let known = known.map(|(rows, functions)| match functions.is_empty() {
+            true => (*rows, counts),
+            // What a function does with an input is known when that is used up.
+            false => (*rows, self.counts),
+        });
+        // A source may have told less than it gave.
+        known
+            .chain([(u64::MAX, counts)])
+            .any(|(rows, counts)| most.is_exceeded(counts.violations, rows.max(counts.rows)))
     }
 
     fn hear_examples(&mut self, input: u64, judged: &Judged) -> Result<(), TaskFailure> {

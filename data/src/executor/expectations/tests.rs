@@ -7,6 +7,8 @@ use crate::graph::{JobOutput, RangeKey, plan_job};
 use crate::plan::{Dataset, Expression, MapSpec, MostViolations};
 use crate::sinks::Sink;
 use crate::testing::{ids, test_map};
+use crate::wire::failing::ToldRows;
+use crate::wire::spec::StepReport;
 
 const WORKER: WorkerKey = WorkerKey(1);
 const OTHER: WorkerKey = WorkerKey(2);
@@ -120,16 +122,18 @@ fn warning_only_is_never_a_failure() {
     );
 }
 
+/// What is known of the rows that come to an expectation behind these, which are a thousand numbers.
+fn bounds(dataset: Dataset) -> Vec<(u64, Vec<FunctionKey>)> {
+    let dataset = dataset.expect(expectation("id >= 0", share(0.1)));
+    let job = plan_job(&dataset.expect("plans"), &Sink::Consumer).expect("is cut");
+    let all = Expectations::new(&job, Some(1000));
+    let mut found = all.stages.into_iter().flat_map(BTreeMap::into_values);
+    found.next().expect("one expectation").bounds
+}
+
 #[test]
-fn rows_that_a_function_may_multiply_have_no_bound() {
+fn rows_that_nothing_multiplies_are_those_of_the_sources_or_of_a_limit() {
     let numbers = Dataset::range(1000).expect("plans");
-    let bound = |dataset: Dataset| {
-        let dataset = dataset.expect(expectation("id >= 0", share(0.1)));
-        let job = plan_job(&dataset.expect("plans"), &Sink::Consumer).expect("is cut");
-        let all = Expectations::new(&job, Some(1000));
-        let mut found = all.stages.iter().flat_map(BTreeMap::values);
-        found.next().expect("one expectation").bound
-    };
     let kept = MapSpec {
         keeps_rows: true,
         ..test_map("same")
@@ -139,11 +143,94 @@ fn rows_that_a_function_may_multiply_have_no_bound() {
         is_descending: false,
         has_nulls_first: false,
     };
-    assert_eq!(bound(numbers.clone()), Some(1000));
-    assert_eq!(bound(numbers.filter("id > 3").expect("plans")), Some(1000));
-    assert_eq!(bound(numbers.map(kept).expect("plans")), Some(1000));
-    assert_eq!(bound(numbers.sort(vec![key]).expect("plans")), Some(1000));
-    assert_eq!(bound(numbers.map(test_map("same")).expect("plans")), None);
+    let all = [(1000, Vec::new())];
+    assert_eq!(bounds(numbers.clone()), all);
+    assert_eq!(bounds(numbers.filter("id > 3").expect("plans")), all);
+    assert_eq!(bounds(numbers.map(kept).expect("plans")), all);
+    assert_eq!(bounds(numbers.sort(vec![key]).expect("plans")), all);
+    // A function that may make more rows must be seen not to.
+    let mapped = numbers.map(test_map("same")).expect("plans");
+    assert_eq!(bounds(mapped.clone()), [(1000, vec![(0, 1)])]);
+    let few = mapped.limit(7).expect("plans");
+    assert_eq!(
+        bounds(few.clone()),
+        [(1000, vec![(0, 1)]), (7, Vec::new())],
+        "what a limit lets pass does not hang on functions before it"
+    );
+    let behind = bounds(few.map(test_map("same")).expect("plans"));
+    assert_eq!(behind[1], (7, vec![(1, 1)]));
+    assert_eq!(bounds(few.union(&[&few]).expect("plans"))[0].0, 14);
+}
+
+#[test]
+fn function_that_has_always_given_a_row_for_each_is_taken_to_go_on_so() {
+    let table = || {
+        let numbers = Dataset::range(1000).expect("plans");
+        let mapped = numbers.map(test_map("same")).expect("plans");
+        let judged = mapped
+            .expect(expectation("id >= 0", share(0.01)))
+            .expect("plans");
+        let job = plan_job(&judged, &Sink::Consumer).expect("is cut");
+        Expectations::new(&job, Some(1000))
+    };
+    let found = |rows: u64, given: u64, left_out: &[u64], is_last: bool| {
+        let step = |rows_in, rows_out| StepReport {
+            rows_in,
+            rows_out,
+            ..StepReport::default()
+        };
+        let mut report = report(given, given.min(60), is_last);
+        report.judged[0].operator = 2;
+        report.steps = vec![step(0, rows), step(rows, given), step(given, given)];
+        report.failed = vec![ToldRows {
+            step: 0,
+            rows: left_out.to_vec(),
+            ..ToldRows::default()
+        }];
+        report
+    };
+    // Of two inputs: the outcome of the first, and of the second.
+    let outcomes = |first: Report, second: Report| {
+        let mut all = table();
+        all.begin(WORKER, (0, 0), false);
+        let first = all.report(WORKER, &first);
+        all.begin(WORKER, (0, 1), false);
+        [first.is_err(), all.report(WORKER, &second).is_err()]
+    };
+    // While the first input is under way nothing is known of the function.
+    assert_eq!(
+        outcomes(found(100, 100, &[], false), found(50, 50, &[], false)),
+        [false, false]
+    );
+    assert!(outcomes(found(100, 100, &[], true), found(50, 50, &[], false))[0]);
+    assert!(
+        outcomes(found(100, 98, &[3, 4], true), found(50, 48, &[], false))[0],
+        "rows that it failed for are told"
+    );
+    // Of what is under way it may make more.
+    let mut none = found(100, 100, &[], true);
+    none.judged[0].violations = 0;
+    assert_eq!(outcomes(none, found(500, 500, &[], false)), [false, false]);
+    assert_eq!(
+        outcomes(found(60, 60, &[], true), found(40, 40, &[], true)),
+        [false, true],
+        "it must have had enough rows"
+    );
+    for given in [99, 101] {
+        let second = found(500, 500, &[], true);
+        assert_eq!(
+            outcomes(found(100, given, &[], true), second),
+            [false, false]
+        );
+    }
+    // An attempt that goes on with an input of another gets less than the whole.
+    let mut all = table();
+    all.begin(WORKER, (0, 0), false);
+    all.forget(WORKER);
+    all.begin(OTHER, (0, 0), false);
+    assert!(all.report(OTHER, &found(100, 90, &[], true)).is_ok());
+    all.begin(OTHER, (0, 1), false);
+    assert!(all.report(OTHER, &found(100, 100, &[], true)).is_err());
 }
 
 fn run(dataset: &Dataset) -> (Result<Vec<i64>, TaskFailure>, Vec<ExpectationStats>) {
