@@ -97,6 +97,10 @@ fn different_parts(before: &[(&str, &str)], now: &[(&str, &str)]) -> String {
             false => changed.join(", "),
         };
     }
+    // What people see of those at the beginning is the same.
+    let pairs = before.iter().zip(now);
+    let begin = pairs.take_while(|((was, _), (is, _))| was == is).count();
+    let (before, now) = (&before[begin..], &now[begin..]);
     match (before.is_empty(), now.is_empty()) {
         (true, _) => format!("new: {}", all_shown(now)),
         (_, true) => format!("gone: {}", all_shown(before)),
@@ -159,6 +163,7 @@ mod tests {
         );
         assert_eq!(named(&[a, c], &[a, b, c]), ["steps (new: b)"]);
         assert_eq!(named(&[a, b, c], &[c]), ["steps (gone: a, b)"]);
+        assert_eq!(named(&[a, b], &[("a", "9")]), ["steps (gone: b)"]);
         // An older version has one sign of all.
         let older = [Trait::new("steps", "1")];
         let now = [Trait::of_parts(

@@ -323,13 +323,6 @@ def test_columns_that_folders_tell_have_the_types_that_are_asked_for(tmp_path):
         aktis.data.read_csv(tmp_path, partitioning=Partitioning(PartitionStyle.DIRECTORY, field_names=["year"]))
 
 
-def test_snappy_is_refused_with_what_to_do(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"read_binary_files\(\): compression='snappy' is one of blocks.*StreamDecompressor"
-    ):
-        aktis.data.read_binary_files(str(tmp_path), arrow_open_stream_args={"compression": "snappy"})
-
-
 def test_block_without_bytes_is_refused_and_reads_nothing_away(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id\n1\n")

@@ -271,7 +271,7 @@ impl Adapter {
             true => batch,
             false => {
                 let batch = self.converted(&self.with_partitions(batch)?, &paths)?;
-                self.told_twice.agreed(batch, &paths)?
+                self.told_twice.filled(batch, &paths)?
             }
         };
         let Some(filter) = &self.filter else {

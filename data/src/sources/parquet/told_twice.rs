@@ -1,17 +1,15 @@
-//! Columns that a file has and its path tells: `year=2024/part.parquet` with a column `year` in it.
+//! Columns that some files have and paths tell: `year=2024/part.parquet` with a column `year` in it.
 //!
-//! As in Ray, both must say the same: which of two values is meant nobody can tell. Files that lack the column have what their path tells.
+//! As in Ray, what a file has counts, whatever its path tells. Files that lack the column have what their path tells.
 
 use aktis_common::error::ErrorCode;
 use aktis_worker::TaskFailure;
-use arrow::array::{ArrayRef, RecordBatch, Scalar, StringArray, UInt32Array, new_null_array};
-use arrow::compute::kernels::cmp::distinct;
+use arrow::array::{Array, ArrayRef, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::util::display::array_value_to_string;
 
-/// What the path of a file tells of columns that files have.
+/// What the path of a file tells of columns that other files have.
 pub(super) struct ToldTwice(Vec<PathValue>);
 
 struct PathValue {
@@ -19,8 +17,6 @@ struct PathValue {
     place: usize,
     name: String,
     value: Option<String>,
-    /// Whether this file has it.
-    is_in_file: bool,
 }
 
 impl ToldTwice {
@@ -31,31 +27,29 @@ impl ToldTwice {
         own: &SchemaRef,
         read: &[FieldRef],
     ) -> Self {
-        let told = told.iter().filter(|(name, _)| names.contains(name));
+        let is_lacking = |name: &str| own.field_with_name(name).is_err();
+        let told = told
+            .iter()
+            .filter(|(name, _)| names.contains(name) && is_lacking(name));
         let told = told.filter_map(|(name, value)| {
             Some(PathValue {
                 place: read.iter().position(|field| field.name() == name)?,
                 name: name.clone(),
                 value: value.clone(),
-                is_in_file: own.field_with_name(name).is_ok(),
             })
         });
         Self(told.collect())
     }
 
-    /// The rows, if what the file says is what its path tells; and what only the path tells.
-    pub(super) fn agreed(
+    /// The rows, with what only the path tells.
+    pub(super) fn filled(
         &self,
         mut batch: RecordBatch,
         paths: &impl Fn() -> String,
     ) -> Result<RecordBatch, TaskFailure> {
         for told in &self.0 {
             let column = batch.column(told.place);
-            if told.is_in_file {
-                told.check(column, paths)?;
-                continue;
-            }
-            let filled = told.filled(column.data_type(), column.len());
+            let filled = told.repeated(column.data_type(), column.len());
             let filled = filled.map_err(|why| told.refused(paths, &why))?;
             let mut columns = batch.columns().to_vec();
             columns[told.place] = filled;
@@ -76,7 +70,7 @@ impl PathValue {
         Ok(one.is_valid(0).then_some(one))
     }
 
-    fn filled(&self, kind: &DataType, rows: usize) -> Result<ArrayRef, String> {
+    fn repeated(&self, kind: &DataType, rows: usize) -> Result<ArrayRef, String> {
         let said = self.said();
         let one = self.one(kind).map_err(|error| error.to_string())?;
         let one = one.ok_or_else(|| {
@@ -84,31 +78,6 @@ impl PathValue {
         })?;
         let rows = UInt32Array::from_value(0, rows);
         take(&one, &rows, None).map_err(|error| error.to_string())
-    }
-
-    fn check(&self, column: &ArrayRef, paths: &impl Fn() -> String) -> Result<(), TaskFailure> {
-        let kind = column.data_type();
-        let compared = self.one(kind).and_then(|one| {
-            one.map(|one| distinct(column, &Scalar::new(one)))
-                .transpose()
-        });
-        let differs = match compared {
-            Ok(Some(differs)) => differs.values().set_indices().next(),
-            // It is no value of this type, so that none is the same.
-            Ok(None) => (!column.is_empty()).then_some(0),
-            Err(error) => return Err(self.refused(paths, &error.to_string())),
-        };
-        let Some(row) = differs else {
-            return Ok(());
-        };
-        let value = match column.is_null(row) {
-            true => "null".to_owned(),
-            false => {
-                array_value_to_string(column, row).unwrap_or_else(|_| "another value".to_owned())
-            }
-        };
-        let why = format!("{} and the file has rows with {value}", self.said());
-        Err(self.refused(paths, &why))
     }
 
     fn said(&self) -> String {
@@ -131,12 +100,12 @@ impl PathValue {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{AsArray, Date32Array, Int64Array};
+    use arrow::array::{AsArray, Int64Array};
     use arrow::datatypes::{Field, Int64Type, Schema};
 
     use super::*;
 
-    fn agreed(
+    fn filled(
         path_says: Option<&str>,
         has: &ArrayRef,
         is_in_file: bool,
@@ -150,45 +119,27 @@ mod tests {
         let twice = ToldTwice::new(&told, &["k".to_owned()], &Arc::new(own), &[field]);
         let batch = RecordBatch::try_from_iter_with_nullable([("k", Arc::clone(has), true)]);
         let batch = batch.expect("one column");
-        let agreed = twice.agreed(batch, &|| "/in/k=1/a.parquet".to_owned());
-        agreed
+        let filled = twice.filled(batch, &|| "/in/k=1/a.parquet".to_owned());
+        filled
             .map(|batch| Arc::clone(batch.column(0)))
             .map_err(|failure| failure.message)
     }
 
     #[test]
-    fn values_of_a_file_are_those_of_its_path_or_it_is_refused_with_both() {
-        let numbers = |values: Vec<Option<i64>>| Arc::new(Int64Array::from(values)) as ArrayRef;
-        let same = numbers(vec![Some(7), Some(7)]);
-        for path_says in ["7", "007"] {
-            assert_eq!(agreed(Some(path_says), &same, true).as_ref(), Ok(&same));
+    fn what_a_file_has_counts_whatever_its_path_tells() {
+        let has: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(8), None]));
+        for path_says in [Some("7"), Some("x"), None] {
+            assert_eq!(filled(path_says, &has, true).as_ref(), Ok(&has));
         }
-        let day: ArrayRef = Arc::new(Date32Array::from(vec![19_723]));
-        assert!(agreed(Some("2024-01-01"), &day, true).is_ok());
-        let none = numbers(vec![None]);
-        assert!(agreed(None, &none, true).is_ok());
-        for (path_says, has, value) in [
-            (Some("7"), numbers(vec![Some(7), Some(8)]), "rows with 8"),
-            (Some("7"), numbers(vec![Some(7), None]), "rows with null"),
-            (Some("x"), same.clone(), "rows with 7"),
-            (None, same.clone(), "path says null"),
-        ] {
-            let refused = agreed(path_says, &has, true).expect_err("differs");
-            assert!(refused.contains(value), "{refused}");
-            assert!(
-                refused.contains("k=1/a.parquet: of the column 'k'"),
-                "{refused}"
-            );
-        }
-        assert!(agreed(Some("x"), &numbers(vec![]), true).is_ok());
     }
 
     #[test]
     fn file_without_the_column_has_what_its_path_tells() {
         let none: ArrayRef = Arc::new(Int64Array::from(vec![None, None]));
-        let filled = agreed(Some("7"), &none, false).expect("is a number");
-        assert_eq!(filled.as_primitive::<Int64Type>().values(), &[7, 7]);
-        let refused = agreed(Some("x"), &none, false).expect_err("is none");
+        let found = filled(Some("7"), &none, false).expect("is a number");
+        assert_eq!(found.as_primitive::<Int64Type>().values(), &[7, 7]);
+        assert_eq!(filled(None, &none, false).as_ref(), Ok(&none));
+        let refused = filled(Some("x"), &none, false).expect_err("is none");
         assert!(
             refused.contains("path says x, which is no Int64"),
             "{refused}"
