@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy
 
 #: Checksums are made of pieces of so many bytes, all at once.
@@ -23,9 +25,17 @@ _CRC = _crc_table()
 
 def masked_crc(data: bytes) -> int:
     """The checksum of a message, masked as in TFRecords and frames of snappy: so that it may be a part of what is summed again."""
-    crc = 0xFFFFFFFF
+    return _masked(_behind(0xFFFFFFFF, data))
+
+
+def _behind(crc: int, data: bytes) -> int:
+    """A register behind these bytes."""
     for byte in data:
         crc = (crc >> 8) ^ _CRC[(crc ^ byte) & 0xFF]
+    return crc
+
+
+def _masked(crc: int) -> int:
     crc ^= 0xFFFFFFFF
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -51,15 +61,13 @@ def masked_crcs(messages: list[bytes]) -> list[int]:
         for _ in range(count):
             # The table is linear: what came before goes through a piece of zeros.
             crc = _after_zeros(crc) ^ next(found)
-        for byte in message[count * _PIECE_BYTES :]:
-            crc = (crc >> 8) ^ _CRC[(crc ^ byte) & 0xFF]
-        crc ^= 0xFFFFFFFF
-        checksums.append(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+        checksums.append(_masked(_behind(crc, message[count * _PIECE_BYTES :])))
     return checksums
 
 
+@functools.cache
 def _zeros_tables() -> list[list[int]]:
-    """What becomes of each byte of a register behind a piece of zeros."""
+    """What becomes of each byte of a register behind a piece of zeros. Made when it is asked for: whoever reads lines imports this."""
     registers = numpy.arange(256, dtype=numpy.uint32)[None, :] << (8 * numpy.arange(4, dtype=numpy.uint32))[:, None]
     table = numpy.array(_CRC, numpy.uint32)
     for _ in range(_PIECE_BYTES):
@@ -67,8 +75,6 @@ def _zeros_tables() -> list[list[int]]:
     return registers.tolist()
 
 
-_ZEROS = _zeros_tables()
-
-
 def _after_zeros(crc: int) -> int:
-    return _ZEROS[0][crc & 0xFF] ^ _ZEROS[1][crc >> 8 & 0xFF] ^ _ZEROS[2][crc >> 16 & 0xFF] ^ _ZEROS[3][crc >> 24]
+    first, second, third, last = _zeros_tables()
+    return first[crc & 0xFF] ^ second[crc >> 8 & 0xFF] ^ third[crc >> 16 & 0xFF] ^ last[crc >> 24]
